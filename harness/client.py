@@ -1,0 +1,438 @@
+"""Asynchronous client of OpenAI-compatible servers: one request in, one Generation out.
+
+Tries again only what can heal: a connection that failed, 429, 5xx, an answer that the server itself
+gave up. There is no time limit on a generation: a client that gives up restarts an hour's work.
+"""
+
+import email.utils
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import aiohttp
+import msgspec
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from harness.chat import ChatTemplate, opens_thinking, split_reasoning
+from harness.engines import Engine
+from harness.errors import ServerError
+from harness.types import FinishReason, Generation, Message, Sampling
+
+ATTEMPTS = 6
+ATTEMPTS_WHEN_BUSY = 30
+LONGEST_WAIT = 300.0
+SAMPLING_AT_START = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+backoff = wait_random_exponential(multiplier=0.25, max=20)
+
+
+class Watched(Protocol):
+    """A server process that can be asked whether it is still there."""
+
+    def check(self) -> None: ...
+
+    def tail(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A model that answers, and all that a client must know to ask it.
+
+    `base_url` ends in the version path. `sampling` is set where the server fixed it at start-up:
+    then no other can be asked for. `server` is None where somebody else runs it.
+    """
+
+    base_url: str
+    model: str
+    engine: Engine
+    fingerprint: dict[str, str]
+    accepts: tuple[str, ...]
+    api_key: str = field(default="", repr=False)
+    template: ChatTemplate | None = None
+    sampling: Sampling | None = None
+    server: "Watched | None" = None
+
+    @property
+    def health_url(self) -> str:
+        """Answers 200 while the server is well."""
+        if not self.engine.health:
+            return f"{self.base_url}/models"
+        return self.base_url.removesuffix("/v1") + self.engine.health
+
+    @property
+    def label(self) -> str:
+        """Engine and version, as rows carry it."""
+        return f"{self.engine.name} {self.fingerprint['version']}"
+
+    def check(self) -> None:
+        """Raises ServerError, with the end of its log, where the server's process has ended."""
+        if self.server is not None:
+            self.server.check()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One response to ask for. `(question, draw)` is its key.
+
+    `prefix` is assistant text that the model continues exactly; the Generation's `text` is then the
+    continuation alone, its `reasoning` and `answer` those of prefix and continuation together.
+    `kept` goes into the row untouched.
+    """
+
+    question: str
+    draw: int
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    seed: int
+    prefix: str = ""
+    kept: dict[str, Any] = field(default_factory=dict)
+    logprobs: bool = False
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.question, self.draw
+
+
+class Refused(ServerError):
+    """The server says that the request itself is wrong; asking again would not help."""
+
+
+class Transient(Exception):
+    """A failure that can heal. `wait` is the server's own wish in seconds, `attempts` when to give up."""
+
+    def __init__(self, message: str, wait: float | None = None, attempts: int = ATTEMPTS) -> None:
+        super().__init__(message)
+        self.wait = wait
+        self.attempts = attempts
+
+
+class Client:
+    """Asks one endpoint over one connection pool. `on_retry` is called at every repeated attempt.
+
+    `honoured` goes into every row: what `prove_sampling` found.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        connections: int = 64,
+        honoured: tuple[str, ...] = (),
+        on_retry: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.connections = connections
+        self.honoured = honoured
+        self.on_retry = on_retry
+
+    async def __aenter__(self) -> Self:
+        key = self.endpoint.api_key
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self.connections + 1),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            trust_env=not self.endpoint.engine.local,
+            json_serialize=lambda value: msgspec.json.encode(value).decode(),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.session.close()
+
+    async def complete(self, request: Request) -> Generation:
+        """The response to one request.
+
+        Raises ServerError where the server refuses it (Refused), keeps failing, answers something
+        else than a completion, or answers for another model.
+        """
+        self.check_sampling(request.sampling)
+        path, body = asked(request, self.endpoint)
+        started = time.monotonic()
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(Transient),
+                wait=pause,
+                stop=exhausted,
+                before_sleep=lambda state: self.on_retry(),
+                reraise=True,
+            ):
+                with attempt:
+                    started = time.monotonic()
+                    completion = await self.post(path, body)
+        except Transient as error:
+            raise ServerError(
+                f"{self.endpoint.label} keeps failing: {error}",
+                "everything generated so far is kept; the same command goes on once the server is well",
+            ) from error
+        return self.generation(request, completion, time.monotonic() - started)
+
+    async def post(self, path: str, body: dict[str, Any]) -> "Completion":
+        """One attempt. Raises Transient where another may succeed, else ServerError."""
+        try:
+            async with self.session.post(f"{self.endpoint.base_url}{path}", json=body) as answer:
+                data = await answer.read()
+                if answer.status != 200:
+                    raise failure(answer.status, data, answer.headers.get("Retry-After"), self.endpoint)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Transient(f"{type(error).__name__}: {error}") from error
+        return understood(data, self.endpoint)
+
+    async def healthy(self, seconds: float) -> bool:
+        """Whether the server says within `seconds` that it is well."""
+        limit = aiohttp.ClientTimeout(total=seconds)
+        try:
+            async with self.session.get(self.endpoint.health_url, timeout=limit) as answer:
+                return answer.status < 500
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    def check_sampling(self, sampling: Sampling) -> None:
+        """Raises ServerError where the server was started with another sampling than is asked for."""
+        fixed = self.endpoint.sampling
+        for name in SAMPLING_AT_START if fixed is not None else ():
+            if getattr(fixed, name) != getattr(sampling, name):
+                raise ServerError(
+                    f"{self.endpoint.label} was started with {name}={getattr(fixed, name)} and is asked "
+                    f"for {name}={getattr(sampling, name)}; this engine samples as it was started",
+                    "acquire a server for each sampling setting",
+                )
+
+    def generation(self, request: Request, completion: "Completion", latency: float) -> Generation:
+        choice = completion.choices[0]
+        text, finish = choice.whole_text, reason(choice.finish_reason)
+        opened = prompt_opens_thinking(request, self.endpoint.template)
+        reasoning, answer = split_reasoning(request.prefix + text, finish, opened)
+        tokens = choice.tokens if request.logprobs else None
+        return Generation(
+            question=request.question,
+            draw=request.draw,
+            prompt=next((each.content for each in reversed(request.messages) if each.role == "user"), ""),
+            text=text,
+            reasoning=reasoning,
+            answer=answer,
+            finish_reason=finish,
+            prompt_tokens=completion.usage.prompt_tokens,
+            completion_tokens=completion.usage.completion_tokens,
+            latency=round(latency, 4),
+            seed=request.seed,
+            sampling=request.sampling,
+            request_id=completion.id,
+            model=self.endpoint.model,
+            engine=self.endpoint.label,
+            honoured=self.honoured,
+            kept=request.kept,
+            logprobs=None if tokens is None else [logprob for _, logprob in tokens],
+            token_bytes=None if tokens is None else byte_lengths([token for token, _ in tokens], text),
+        )
+
+
+def asked(request: Request, endpoint: Endpoint) -> tuple[str, dict[str, Any]]:
+    """Path and body of a request: every sampling parameter that the engine accepts, and the seed.
+
+    A prefix is continued by our own rendering where the template is at hand, because templates
+    rewrite earlier reasoning; elsewhere by the server's `continue_final_message`.
+    Raises ServerError where a model without a chat template is to be asked at /v1/completions.
+    """
+    body: dict[str, Any] = {
+        "model": endpoint.model,
+        "max_tokens": request.sampling.max_tokens,
+        "seed": request.seed,
+        **{name: getattr(request.sampling, name) for name in endpoint.accepts},
+    }
+    if not endpoint.engine.chat or (request.prefix and endpoint.template is not None):
+        return "/completions", {**body, **text_body(request, endpoint)}
+    return "/chat/completions", {**body, **chat_body(request, endpoint)}
+
+
+def text_body(request: Request, endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint.template is None:
+        raise ServerError(
+            f"{endpoint.model} has no chat template, and {endpoint.engine.name} is asked with rendered text",
+            "add chat_template.jinja to the checkpoint",
+        )
+    prompt = endpoint.template.render(request.messages) + request.prefix
+    logprobs = {"logprobs": 1} if request.logprobs and endpoint.engine.logprobs else {}
+    return {"prompt": prompt, **endpoint.engine.raw_prompt, **logprobs}
+
+
+def chat_body(request: Request, endpoint: Endpoint) -> dict[str, Any]:
+    messages = [{"role": each.role, "content": each.content} for each in request.messages]
+    continued: dict[str, Any] = {}
+    if request.prefix:
+        messages.append({"role": "assistant", "content": request.prefix})
+        continued = {"add_generation_prompt": False, "continue_final_message": True}
+    wanted = request.logprobs and endpoint.engine.logprobs
+    logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": 0} if wanted else {}
+    return {"messages": messages, **continued, **logprobs}
+
+
+def prompt_opens_thinking(request: Request, template: ChatTemplate | None) -> bool:
+    """Whether the template itself opens the reasoning block that the response continues."""
+    return template is not None and opens_thinking(template.render(request.messages))
+
+
+def reason(finish: str | None) -> FinishReason:
+    match finish:
+        case "stop" | "length":
+            return finish
+    return "other"
+
+
+class Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class TokenLogprob(msgspec.Struct):
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+
+
+class Logprobs(msgspec.Struct):
+    """Of a chat answer (`content`) or of a text completion (the two lists)."""
+
+    content: list[TokenLogprob] | None = None
+    tokens: list[str] | None = None
+    token_logprobs: list[float | None] | None = None
+
+
+class AnswerMessage(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class Choice(msgspec.Struct):
+    text: str | None = None
+    message: AnswerMessage | None = None
+    finish_reason: str | None = None
+    logprobs: Logprobs | None = None
+
+    @property
+    def whole_text(self) -> str:
+        """The response with its reasoning, which a server's own parser may have cut out."""
+        if self.message is None:
+            return self.text or ""
+        content = self.message.content or ""
+        thought = self.message.reasoning_content or self.message.reasoning or ""
+        if not thought:
+            return content
+        closed = "</think>" if content or self.finish_reason == "stop" else ""
+        return f"<think>{thought}{closed}{content}"
+
+    @property
+    def tokens(self) -> list[tuple[bytes, float]] | None:
+        """Bytes and log probability of each sampled token; None where the server sent none."""
+        found = self.logprobs
+        if found is None:
+            return None
+        if found.content is not None:
+            return [
+                (each.token.encode() if each.bytes is None else bytes(each.bytes), each.logprob)
+                for each in found.content
+            ]
+        if found.tokens is None or found.token_logprobs is None:
+            return None
+        return [
+            (token.encode(), logprob or 0.0)
+            for token, logprob in zip(found.tokens, found.token_logprobs, strict=True)
+        ]
+
+
+class Completion(msgspec.Struct):
+    choices: list[Choice]
+    id: str = ""
+    model: str = ""
+    usage: Usage = msgspec.field(default_factory=Usage)
+
+
+def byte_lengths(tokens: list[bytes], text: str) -> list[int] | None:
+    """UTF-8 length of each token in `text`, adding up to it; None where they cannot be made to.
+
+    A special token (the final `<|im_end|>`) is sampled but not in the text: its length is 0. A
+    character that was cut off at the token limit counts for the last token.
+    """
+    whole, position = text.encode(), 0
+    lengths = []
+    for token in tokens:
+        length = len(token) if whole.startswith(token, position) else 0
+        lengths.append(length)
+        position += length
+    rest = whole[position:]
+    if lengths and rest and not rest.decode("utf-8", errors="replace").strip("\ufffd"):
+        lengths[-1] += len(rest)
+        rest = b""
+    return None if rest else lengths
+
+
+def understood(data: bytes, endpoint: Endpoint) -> Completion:
+    """The completion in a 200 answer. Raises Transient where the server gave the request up."""
+    try:
+        completion = msgspec.json.decode(data, type=Completion)
+    except msgspec.MsgspecError as error:
+        raise ServerError(
+            f"{endpoint.label} answered no OpenAI completion ({error}): {excerpt(data)}",
+            f"check that {endpoint.model} is served by an OpenAI-compatible server",
+        ) from error
+    if not endpoint.engine.is_model(endpoint.model, completion.model):
+        raise ServerError(
+            f"{endpoint.label} was asked for the model {endpoint.model!r} and answered "
+            f"for the model {completion.model!r}",
+            "stop the other server, or name the model as the server does",
+        )
+    if not completion.choices:
+        raise ServerError(f"{endpoint.label} answered without a choice: {excerpt(data)}")
+    if completion.choices[0].finish_reason in ("abort", "error"):
+        raise Transient(f"the server gave up ({completion.choices[0].finish_reason})")
+    return completion
+
+
+def failure(status: int, data: bytes, retry_after: str | None, endpoint: Endpoint) -> Exception:
+    """What an answer other than 200 means: Transient where it can heal, else ServerError."""
+    said = excerpt(data)
+    if status == 429:
+        return Transient(f"429: {said}", seconds_to_wait(retry_after), ATTEMPTS_WHEN_BUSY)
+    if status >= 500 or status == 408:
+        return Transient(f"{status}: {said}", seconds_to_wait(retry_after))
+    remedies = {
+        401: "set the environment variable that engines.remote.api_key_env names",
+        403: "set the environment variable that engines.remote.api_key_env names",
+        404: f"does the server serve {endpoint.model!r}, and does its URL end in /v1?",
+    }
+    remedy = remedies.get(status, "shorten the prompt or lower max_tokens" if "context" in said else "")
+    return Refused(f"{endpoint.label} refused a request for {endpoint.model!r} with {status}: {said}", remedy)
+
+
+def excerpt(data: bytes) -> str:
+    """The server's own words, on one line of at most 400 characters."""
+    return " ".join(data[:2000].decode("utf-8", errors="replace").split())[:400]
+
+
+def seconds_to_wait(header: str | None) -> float | None:
+    """Retry-After, which is a number of seconds or a date."""
+    if not header:
+        return None
+    if header.strip().isdigit():
+        return min(float(header), LONGEST_WAIT)
+    try:
+        moment = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return min(max(moment.timestamp() - time.time(), 0.0), LONGEST_WAIT)
+
+
+def pause(state: RetryCallState) -> float:
+    """Seconds before the next attempt: the server's wish where it has one, else a growing random time."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    wish = error.wait if isinstance(error, Transient) else None
+    return backoff(state) if wish is None else wish
+
+
+def exhausted(state: RetryCallState) -> bool:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return state.attempt_number >= (error.attempts if isinstance(error, Transient) else ATTEMPTS)

@@ -1,0 +1,110 @@
+"""Engine: turns a checkpoint into an OpenAI-compatible URL. Always another process, never imported.
+
+One file an engine; each ends with a module-level value of its own. Two engines differ in their
+argument list and in what they honour, and in nothing else.
+"""
+
+import functools
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.errors import ServerError
+from harness.machine import Machine
+from harness.setup import environment_python
+from harness.types import Sampling
+
+ALL_PARAMETERS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+OPENAI_PARAMETERS = ("temperature", "top_p")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What the harness must know of one kind of server.
+
+    `accepts` are the parameters of Sampling that a request may carry; `max_tokens` and `seed` always
+    go with it. `chat` engines are asked at /v1/chat/completions; for the others the harness renders
+    the chat template itself and asks /v1/completions. `raw_prompt` goes with every prompt that the
+    harness rendered. `per_sampling` engines fix the sampling when they start. `package` is the
+    distribution whose version is recorded, `health` the path that answers 200 once the server is up
+    ("" where there is none).
+    """
+
+    name: ClassVar[str]
+    package: ClassVar[tuple[str, ...]] = ()
+    accepts: ClassVar[tuple[str, ...]] = ALL_PARAMETERS
+    chat: ClassVar[bool] = True
+    per_sampling: ClassVar[bool] = False
+    local: ClassVar[bool] = True
+    logprobs: ClassVar[bool] = True
+    health: ClassVar[str] = "/health"
+    raw_prompt: ClassVar[dict[str, Any]] = {}
+
+    def command(self, model: Path, served_as: str, port: int, machine: Machine) -> list[str]:
+        """The server's command line. It runs in a scratch folder that holds what `prepare` made."""
+        raise NotImplementedError
+
+    def environment(self, machine: Machine) -> dict[str, str]:
+        """Environment variables on top of the harness's own; machine.toml's come last."""
+        return {**OFFLINE, **machine.engine(self.name).environment}
+
+    def prepare(self, model: Path, served_as: str, sampling: Sampling, scratch: Path) -> Path:
+        """The folder that the server loads: the checkpoint itself, or a copy that carries `sampling`.
+
+        Raises ServerError where the engine cannot sample like that.
+        """
+        return model
+
+    def is_model(self, served_as: str, answered: str) -> bool:
+        """Whether the model id of an answer is the one asked for."""
+        return answered == served_as
+
+    def python(self, machine: Machine) -> Path:
+        """The interpreter of this engine's environment. Raises UsageError where it is not set up."""
+        return environment_python(self.name, machine)
+
+    def version(self, machine: Machine) -> str:
+        return installed_version(self.python(machine), self.package)
+
+    def dtype(self, machine: Machine) -> str:
+        """Of weights and activations. float32 on a CPU, where it is the faster one as well."""
+        return "bfloat16" if machine.gpus else "float32"
+
+    def tensor_parallel(self, machine: Machine) -> int:
+        return max(1, machine.gpus)
+
+    def fingerprint(self, machine: Machine) -> dict[str, str]:
+        """What is recorded with every file of rows; rows of two fingerprints are never mixed."""
+        return {
+            "engine": self.name,
+            "version": self.version(machine),
+            "dtype": self.dtype(machine),
+            "tensor_parallel": str(self.tensor_parallel(machine)),
+        }
+
+
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+@functools.cache
+def installed_version(python: Path, packages: tuple[str, ...]) -> str:
+    """Version of the first of `packages` that is installed; asks the metadata and imports nothing.
+
+    Raises ServerError where none is.
+    """
+    script = (
+        "import sys; from importlib.metadata import distributions as d\n"
+        "found = {i.metadata['Name'].lower().replace('_', '-'): i.version for i in d()}\n"
+        "print(next((found[name] for name in sys.argv[1:] if name in found), ''))"
+    )
+    done = subprocess.run([str(python), "-c", script, *packages], capture_output=True, text=True, check=False)
+    version = done.stdout.strip()
+    if not version:
+        raise ServerError(f"{python} has no {' or '.join(packages)} installed", "run: harness setup again")
+    return version

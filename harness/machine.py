@@ -1,0 +1,90 @@
+"""Machine: everything about this computer that cannot change a reported number.
+
+Read from `machine.toml` (`--machine FILE`, else ./machine.toml where it exists); every field has a
+default, so no file is needed. Settings that could change a number belong to stages instead.
+"""
+
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from platformdirs import user_cache_path
+
+from harness.errors import UsageError
+
+SandboxName = Literal["auto", "docker", "bubblewrap"]
+
+
+def default_environments() -> Path:
+    """Where `harness setup` builds engine environments; they outlive a checkout."""
+    return user_cache_path("dasd-harness") / "environments"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """One engine on this machine. `python` overrides the environment that `harness setup` builds."""
+
+    python: Path | None = None
+    arguments: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    base_url: str = ""
+    api_key_env: str = "OPENAI_API_KEY"
+    start_timeout: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxSettings:
+    """`name` auto takes Docker where an engine runs, else bubblewrap with a visible note."""
+
+    name: SandboxName = "auto"
+    image: str = "dasd-harness-sandbox:1"
+    memory_mb: int = 4096
+    processes: int = 64
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Paths, ports, concurrency and environments of one computer."""
+
+    environments: Path = field(default_factory=default_environments)
+    data: Path | None = None
+    concurrency: int = 64
+    gpus: int = 0
+    port: int = 0
+    train_threads: int = 1
+    engines: dict[str, EngineSettings] = field(default_factory=dict)
+    sandbox: SandboxSettings = field(default_factory=SandboxSettings)
+
+    def engine(self, name: str) -> EngineSettings:
+        return self.engines.get(name, EngineSettings())
+
+
+def load_machine(file: Path | None) -> Machine:
+    """The machine that `file` describes; the defaults where there is none.
+
+    Raises UsageError where the file cannot be read or a field is unknown or of another type.
+    """
+    path = file or Path("machine.toml")
+    if file is None and not path.exists():
+        return Machine()
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        unknown = set(table) - set(Machine.__dataclass_fields__)
+        if unknown:
+            raise UsageError(f"{path}: unknown setting {sorted(unknown)[0]!r}")
+        return msgspec.convert(table, Machine, strict=True, dec_hook=decode_path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def decode_path(kind: type, value: object) -> object:
+    """Lets TOML strings become paths."""
+    if kind is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    raise NotImplementedError(kind)

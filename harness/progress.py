@@ -1,0 +1,167 @@
+"""What a person sees while work goes on: stage, rate, time left, tokens a second, failures.
+
+A live display on a terminal, a plain line every few seconds elsewhere (logs, CI).
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+
+PLAIN_INTERVAL = 10.0
+
+
+class Counter(Protocol):
+    """Counts one piece of work."""
+
+    def advance(self, rows: int = 1, tokens: int = 0, failures: int = 0) -> None: ...
+
+
+class Progress(Protocol):
+    """Where stages report. `counter` is a context manager around one piece of counted work."""
+
+    def say(self, text: str) -> None: ...
+
+    def stage(self, label: str) -> "_Context": ...
+
+    def counter(self, label: str, total: int, done: int = 0) -> "_Counting": ...
+
+
+class _Context(Protocol):
+    def __enter__(self) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
+
+
+class _Counting(Protocol):
+    def __enter__(self) -> Counter: ...
+    def __exit__(self, *error: object) -> None: ...
+
+
+class Tally:
+    """Rows, tokens and failures so far, and their rates since the start."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.rows, self.first = total, done, done
+        self.tokens = self.failures = 0
+        self.started = time.monotonic()
+
+    def advance(self, rows: int = 1, tokens: int = 0, failures: int = 0) -> None:
+        self.rows += rows
+        self.tokens += tokens
+        self.failures += failures
+
+    @property
+    def seconds(self) -> float:
+        return max(time.monotonic() - self.started, 1e-6)
+
+    def rates(self) -> str:
+        parts = [f"{(self.rows - self.first) / self.seconds:.1f}/s"]
+        if self.tokens:
+            parts.append(f"{self.tokens / self.seconds:,.0f} tokens/s")
+        if self.failures:
+            parts.append(f"{self.failures} failures")
+        return " · ".join(parts)
+
+    def remaining(self) -> str:
+        rate = (self.rows - self.first) / self.seconds
+        return f"{(self.total - self.rows) / rate:.0f} s left" if rate else "…"
+
+
+class LiveCounter(Tally):
+    """A tally that moves a bar."""
+
+    def __init__(self, bars: RichProgress, label: str, total: int, done: int) -> None:
+        super().__init__(total, done)
+        self.bars = bars
+        self.task = bars.add_task(label, total=total, completed=done, rates="")
+
+    def advance(self, rows: int = 1, tokens: int = 0, failures: int = 0) -> None:
+        super().advance(rows, tokens, failures)
+        self.bars.update(self.task, completed=self.rows, rates=self.rates())
+
+
+class LiveProgress:
+    """Bars on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False)
+
+    @contextmanager
+    def stage(self, label: str) -> Iterator[None]:
+        started = time.monotonic()
+        self.console.rule(f"[bold]{label}", align="left", style="dim")
+        yield
+        self.console.print(f"[green]✓[/] {label} [dim]{time.monotonic() - started:.1f} s[/]")
+
+    @contextmanager
+    def counter(self, label: str, total: int, done: int = 0) -> Iterator[Counter]:
+        bars = RichProgress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[rates]}"),
+            console=self.console,
+            transient=False,
+        )
+        with bars:
+            yield LiveCounter(bars, label, total, done)
+
+
+class PlainCounter(Tally):
+    """A tally that prints a line now and then."""
+
+    def __init__(self, label: str, total: int, done: int) -> None:
+        super().__init__(total, done)
+        self.label = label
+        self.spoken = time.monotonic()
+
+    def advance(self, rows: int = 1, tokens: int = 0, failures: int = 0) -> None:
+        super().advance(rows, tokens, failures)
+        if time.monotonic() - self.spoken >= PLAIN_INTERVAL:
+            self.spoken = time.monotonic()
+            print(f"  {self.label} {self.rows}/{self.total} {self.rates()} {self.remaining()}", flush=True)
+
+
+class PlainProgress:
+    """Lines for logs."""
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    @contextmanager
+    def stage(self, label: str) -> Iterator[None]:
+        started = time.monotonic()
+        self.say(f"→ {label}")
+        yield
+        self.say(f"✓ {label} {time.monotonic() - started:.1f} s")
+
+    @contextmanager
+    def counter(self, label: str, total: int, done: int = 0) -> Iterator[Counter]:
+        tally = PlainCounter(label, total, done)
+        yield tally
+        self.say(f"  {label} {tally.rows}/{total} {tally.rates()} in {tally.seconds:.1f} s")
+
+
+def open_progress() -> Progress:
+    """Bars where standard output is a terminal, plain lines elsewhere."""
+    if sys.stdout.isatty():
+        return LiveProgress(Console())
+    return PlainProgress()

@@ -1,0 +1,378 @@
+"""Model servers: start, await, keep one warm, stop. No server outlives the harness.
+
+    with ServerPool(machine) as pool:
+        endpoint = pool.acquire(engine, checkpoint, "dasd-micro/final", sampling, log)
+
+A server runs below `supervise.py`, which ends it however this process ends.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness.chat import load_template
+from harness.client import Client, Endpoint, Refused, Request
+from harness.engines import OPENAI_PARAMETERS, Engine
+from harness.engines.remote import Remote
+from harness.errors import ServerError
+from harness.machine import Machine
+from harness.types import Message, Sampling
+
+GRACE = 5.0
+PORT_ATTEMPTS = 4
+POLL = 0.25
+TAIL_LINES = 20
+MARK = "DASD_HARNESS_SERVER"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What a server is started for. Two equal services share one server."""
+
+    engine: Engine
+    model: Path
+    served_as: str
+    sampling: Sampling | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.engine.name} serving {self.served_as}"
+
+
+class Server:
+    """One server process below its supervisor."""
+
+    def __init__(self, service: Service, machine: Machine, log: Path, scratch: Path) -> None:
+        self.service = service
+        self.machine = machine
+        self.log = log
+        self.scratch = scratch
+        self.mark = uuid.uuid4().hex
+        self.process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.log_start = 0
+        self.started = 0.0
+
+    def start(self) -> None:
+        """Starts the process and returns at once."""
+        service, engine = self.service, self.service.engine
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        model = service.model.resolve()
+        if service.sampling is not None:
+            model = engine.prepare(model, service.served_as, service.sampling, self.scratch)
+        self.port = free_port(self.machine.port)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        command = engine.command(model, service.served_as, self.port, self.machine)
+        with self.log.open("ab") as log:
+            self.log_start = log.tell()
+            self.process = subprocess.Popen(
+                supervised(command),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=self.scratch,
+                env=server_environment(engine, self.machine, self.mark),
+                start_new_session=True,
+            )
+        self.started = time.monotonic()
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def check(self) -> None:
+        """Raises ServerError, with the end of its log, where the process has ended."""
+        if not self.alive():
+            code = self.process.returncode if self.process is not None else None
+            raise ServerError(
+                f"{self.service.name} died with exit code {code}; its log ends:\n{self.tail()}",
+                f"the whole log is {self.log}; everything generated so far is kept",
+            )
+
+    def ready(self) -> Endpoint:
+        """Waits until the server answers for its model.
+
+        Raises ServerError where it dies, does not come up in the machine's `start_timeout`, or
+        answers for another model. A port that was taken in between is given up for another.
+        """
+        for attempt in range(PORT_ATTEMPTS):
+            try:
+                self.await_health()
+                return self.await_answer()
+            except ServerError:
+                if attempt + 1 == PORT_ATTEMPTS or self.alive() or not self.port_was_taken():
+                    self.stop()
+                    raise
+            self.stop()
+            self.start()
+        raise AssertionError("unreachable")
+
+    def await_health(self) -> None:
+        limit = self.machine.engine(self.service.engine.name).start_timeout
+        url = self.endpoint().health_url
+        while not answers(url):
+            self.check()
+            if time.monotonic() - self.started > limit:
+                raise ServerError(
+                    f"{self.service.name} did not come up in {limit:.0f} s; its log ends:\n{self.tail()}",
+                    f"the whole log is {self.log}; a slow machine needs a larger "
+                    f"engines.{self.service.engine.name}.start_timeout in machine.toml",
+                )
+            time.sleep(POLL)
+
+    def await_answer(self) -> Endpoint:
+        """Asks for one token, so that a model that cannot answer is known before the stage begins."""
+        endpoint = self.endpoint()
+        try:
+            greet(endpoint)
+        except ServerError as error:
+            self.check()
+            raise ServerError(f"{error.message}\nIts log ends:\n{self.tail()}", error.remedy) from error
+        self.check()
+        return endpoint
+
+    def endpoint(self) -> Endpoint:
+        service = self.service
+        return Endpoint(
+            base_url=self.base_url,
+            model=service.served_as,
+            engine=service.engine,
+            fingerprint={**service.engine.fingerprint(self.machine), "model": service.served_as},
+            accepts=service.engine.accepts,
+            template=load_template(service.model),
+            sampling=service.sampling,
+            server=self,
+        )
+
+    def port_was_taken(self) -> bool:
+        tail = self.tail().lower()
+        return "address already in use" in tail or "errno 98" in tail
+
+    def tail(self) -> str:
+        """The last lines that this server wrote to its log."""
+        with self.log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(self.log_start, size - 16_384))
+            text = file.read().decode("utf-8", errors="replace")
+        return "\n".join(text.rstrip().split("\n")[-TAIL_LINES:])
+
+    def release(self) -> None:
+        """Asks the server to end and returns at once; `stop` waits."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def stop(self) -> None:
+        """Ends the server and every process below it. Harmless where it has ended already."""
+        if self.process is None:
+            return
+        self.release()
+        try:
+            self.process.wait(timeout=GRACE + 10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        end_marked(self.mark)
+        self.process = None
+
+
+class ServerPool:
+    """At most one server kept warm until another is needed, and at most one on its way up.
+
+    Fetching ahead is for machines without GPUs: on a GPU two servers would not fit.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.scratch = Path(tempfile.mkdtemp(prefix="dasd-harness-"))
+        self.current: tuple[Server, Endpoint] | None = None
+        self.coming: Server | None = None
+        self.started = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def prefetch(self, engine: Engine, model: Path, served_as: str, sampling: Sampling, log: Path) -> None:
+        """Starts a server in the background and returns at once; errors come with `acquire`."""
+        service = service_of(engine, model, served_as, sampling)
+        if not engine.local or self.machine.gpus or self.serves(service):
+            return
+        if self.coming is not None:
+            if self.coming.service == service:
+                return
+            self.coming.stop()
+        self.coming = self.start(service, log)
+
+    def acquire(self, engine: Engine, model: Path, served_as: str, sampling: Sampling, log: Path) -> Endpoint:
+        """A server that is ready to answer for the model; stops the one that answered for another.
+
+        Raises ServerError where it cannot be had and UsageError where the engine is not set up.
+        """
+        if isinstance(engine, Remote):
+            return remote_endpoint(engine, served_as, sampling, self.machine)
+        service = service_of(engine, model, served_as, sampling)
+        if self.current is not None and self.serves(service):
+            return self.current[1]
+        old = self.current[0] if self.current is not None else None
+        self.current = None
+        if old is not None:
+            old.stop() if self.machine.gpus else old.release()
+        try:
+            server = self.arriving(service) or self.start(service, log)
+            self.current = server, server.ready()
+        finally:
+            if old is not None:
+                old.stop()
+        return self.current[1]
+
+    def serves(self, service: Service) -> bool:
+        """Whether the current server is alive and answers for this service."""
+        return self.current is not None and self.current[0].service == service and self.current[0].alive()
+
+    def arriving(self, service: Service) -> Server | None:
+        """The server fetched ahead, where it is the one that is wanted now and has not died."""
+        if self.coming is None or self.coming.service != service:
+            return None
+        server, self.coming = self.coming, None
+        if server.alive():
+            return server
+        server.stop()
+        return None
+
+    def start(self, service: Service, log: Path) -> Server:
+        self.started += 1
+        server = Server(service, self.machine, log, self.scratch / str(self.started))
+        server.start()
+        return server
+
+    def close(self) -> None:
+        """Stops all servers and removes the prepared copies."""
+        servers = [each for each in (self.current and self.current[0], self.coming) if each is not None]
+        self.current = self.coming = None
+        for server in servers:
+            server.release()
+        for server in servers:
+            server.stop()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def service_of(engine: Engine, model: Path, served_as: str, sampling: Sampling) -> Service:
+    """The key of a server: the sampling counts only where the engine fixes it at start-up."""
+    fixed = replace(sampling, max_tokens=0, draws=1, seed=0) if engine.per_sampling else None
+    return Service(engine=engine, model=model.resolve(), served_as=served_as, sampling=fixed)
+
+
+def supervised(command: list[str]) -> list[str]:
+    script = Path(__file__).with_name("supervise.py")
+    return [sys.executable, "-I", "-S", str(script), str(os.getpid()), str(GRACE), "--", *command]
+
+
+def server_environment(engine: Engine, machine: Machine, mark: str) -> dict[str, str]:
+    """The harness's environment without what would lead the server into our own packages, or tell
+    it a key that is not its own."""
+    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", machine.engine("remote").api_key_env}
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    return {**kept, **engine.environment(machine), "PYTHONUNBUFFERED": "1", MARK: mark}
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` where it is set and free, else one that the system picks."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ServerError("no free port on 127.0.0.1")
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of a local URL is answered 200 within five seconds; no proxy is asked."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as answer:
+            return int(answer.status) == 200
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def greet(endpoint: Endpoint, sampling: Sampling | None = None) -> None:
+    """One token from the model. Raises ServerError where it does not answer or another one does."""
+    chosen = replace(sampling or endpoint.sampling or Sampling(temperature=0.0, max_tokens=1), max_tokens=1)
+    request = Request(
+        question="hello", draw=0, messages=(Message(role="user", content="Hello"),), sampling=chosen, seed=0
+    )
+
+    async def ask() -> None:
+        async with Client(endpoint, connections=1) as client:
+            await client.complete(request)
+
+    asyncio.run(ask())
+
+
+def remote_endpoint(engine: Remote, served_as: str, sampling: Sampling, machine: Machine) -> Endpoint:
+    """The endpoint that machine.toml names, with the sampling parameters that it takes.
+
+    Many take only OpenAI's own. Raises ServerError where one that it refuses is set to something
+    else than "off", and UsageError where no URL is configured.
+    """
+    settings = machine.engine(engine.name)
+    endpoint = Endpoint(
+        base_url=engine.base_url(machine),
+        model=served_as,
+        engine=engine,
+        fingerprint={**engine.fingerprint(machine), "model": served_as},
+        accepts=engine.accepts,
+        api_key=os.environ.get(settings.api_key_env, ""),
+    )
+    try:
+        greet(endpoint, sampling)
+    except Refused as error:
+        if not is_neutral(sampling):
+            raise
+        endpoint = replace(endpoint, accepts=OPENAI_PARAMETERS)
+        try:
+            greet(endpoint, sampling)
+        except Refused:
+            raise error from None
+    return endpoint
+
+
+def is_neutral(sampling: Sampling) -> bool:
+    """Whether the parameters that OpenAI does not know are all off."""
+    return sampling.top_k == -1 and sampling.min_p == 0.0 and sampling.repetition_penalty == 1.0
+
+
+def end_marked(mark: str) -> None:
+    """Kills what still carries the mark: only where a supervisor was itself killed is anything left."""
+    wanted = f"{MARK}={mark}".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
+        except (OSError, ProcessLookupError):
+            continue

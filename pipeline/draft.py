@@ -1,0 +1,58 @@
+"""Draft: the student answers, with a cap on its length (report §5, first half of mixed policy)."""
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.client import Request
+from harness.evaluate import ask, conversation, draw_seed
+from harness.generate import read_rows
+from harness.stage import Service, Stage
+from harness.store import Context
+from harness.types import Generation, Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft(Stage):
+    """Writes generations.jsonl: one answer of the student to each of `questions` questions of `data`.
+
+    An answer may take `cap` times as many tokens as the teacher's answer in `data` took.
+    """
+
+    student: Stage
+    data: Stage
+    engine: str
+    sampling: Sampling
+    questions: int
+    cap: float = 1.5
+    system: str | None = None
+    seed: int = 0
+
+    def service(self) -> Service:
+        return Service(model=self.student, engine=self.engine, sampling=self.sampling)
+
+    def requests(self, rows: list[Generation]) -> Iterator[Request]:
+        for row in rows:
+            limit = min(math.ceil(self.cap * row.completion_tokens), self.sampling.max_tokens)
+            yield Request(
+                question=row.question,
+                draw=0,
+                messages=conversation(row.kept["prompt"], self.system),
+                sampling=replace(self.sampling, max_tokens=limit),
+                seed=draw_seed(self.seed, row.question, 0),
+                kept={"domain": row.kept["domain"], "prompt": row.kept["prompt"]},
+            )
+
+    def run(self, out: Path, context: Context) -> None:
+        rows = read_rows(context.path(self.data) / "generations.jsonl", Generation)
+        chosen = choose(list(rows), self.questions, self.seed)
+        ask(self.requests(chosen), len(chosen), self.service(), out, context)
+
+
+def choose(rows: list[Generation], count: int, seed: int) -> list[Generation]:
+    """One row of each of `count` questions, whatever the order of the rows."""
+    first = {row.question: row for row in reversed(rows)}
+    order = sorted(first, key=lambda question: random.Random(f"{seed}:{question}").random())
+    return [first[question] for question in order[:count]]

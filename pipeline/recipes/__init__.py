@@ -1,0 +1,1 @@
+"""Recipes: one reproduction each, as values found by `harness.discover`."""

@@ -1,0 +1,53 @@
+"""The student's tokenizer: counts, and the exact token ids and labels that training sees."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.chat import load_template
+from harness.errors import DataError
+from harness.types import Message
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Token ids of a conversation; the first `prompt` of them are not learned."""
+
+    ids: list[int]
+    prompt: int
+
+
+class StudentTokens:
+    """Token ids of texts and conversations under one checkpoint's tokenizer and chat template."""
+
+    def __init__(self, model: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self.tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+        template = load_template(model)
+        if template is None or "eos_token" not in template.tokens:
+            raise DataError(f"{model}: a chat template and an end-of-turn token are needed")
+        self.template = template
+        self.end_of_turn = template.tokens["eos_token"]
+
+    def count(self, text: str) -> int:
+        return len(self.ids(text))
+
+    def ids(self, text: str) -> list[int]:
+        encoded: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return encoded
+
+    def byte_lengths(self, text: str) -> list[int]:
+        """UTF-8 length of each token of `text`; they add up to the text's length."""
+        ends = [end for _, end in self.tokenizer.encode(text, add_special_tokens=False).offsets]
+        starts = [0, *ends[:-1]]
+        return [len(text[start:end].encode()) for start, end in zip(starts, ends, strict=True)]
+
+    def prefix(self, text: str, tokens: int) -> str:
+        """The text of the first `tokens` tokens."""
+        offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        return text[: offsets[tokens - 1][1]] if tokens else ""
+
+    def conversation(self, messages: tuple[Message, ...], response: str) -> Tokenized:
+        """Prompt and response as served, the response closed by the end-of-turn token."""
+        prompt = self.ids(self.template.render(messages))
+        return Tokenized([*prompt, *self.ids(response + self.end_of_turn + "\n")], len(prompt))

@@ -1,0 +1,168 @@
+"""Writes a report as Markdown, HTML and JSON, all from one structure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from harness.files import write_json, write_whole
+from reports.published import Ambiguity, Published
+from reports.table import Entry, cell, delta_cell, published_cell, verdict_cell
+
+Cell = str | int | float | None
+
+COLUMNS = (
+    "row", "benchmark", "published", "measured ± SE over re-runs", "SE over questions",
+    "questions × draws", "Δ [90 %]", "margin", "verdict", "truncated", "no answer", "ungraded", "missing",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A further table below the main one: drop reasons, training losses, peers …"""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything a report says.
+
+    `claims_title` names the source of the published values, `kind` whether they are a paper's or our
+    own reference. `differences` say what differs from the claims' protocol; `provenance` maps labels
+    to stage keys, `engines` names to versions.
+    """
+
+    recipe: str
+    summary: str
+    entries: Sequence[Entry]
+    kind: Literal["paper", "reference", "none"] = "none"
+    claims_title: str = ""
+    differences: Sequence[str] = ()
+    provenance: dict[str, str] = field(default_factory=dict)
+    engines: dict[str, str] = field(default_factory=dict)
+    sections: Sequence[Section] = ()
+
+    @property
+    def not_a_score(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(reason for entry in self.entries for reason in entry.not_a_score))
+
+
+def write_report(out: Path, report: Report) -> list[Path]:
+    """Writes `report.json`, `report.md` and `report.html` into `out`. Returns their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "report.json", as_json(report))
+    for name in ("report.md", "report.html"):
+        write_whole(out / name, render(name, report).encode())
+    return [out / name for name in ("report.json", "report.md", "report.html")]
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report for machines: `entries` has one object a claim, then what has no claim."""
+    return {
+        "recipe": report.recipe,
+        "summary": report.summary,
+        "kind": report.kind,
+        "claims": report.claims_title,
+        "not_a_score": report.not_a_score,
+        "entries": report.entries,
+        "differences": report.differences,
+        "provenance": report.provenance,
+        "engines": report.engines,
+        "sections": report.sections,
+    }
+
+
+def render(name: str, report: Report) -> str:
+    """One of the two templates, filled."""
+    environment = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=name.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["bar"] = mark_down
+    lines = [(entry, cells(entry), interval_plot(entry)) for entry in report.entries]
+    return environment.get_template(f"{name}.j2").render(report=report, columns=COLUMNS, lines=lines)
+
+
+def cells(entry: Entry) -> list[str]:
+    """One line of the main table, in the order of COLUMNS."""
+    return [
+        entry.row,
+        entry.benchmark,
+        published_cell(entry),
+        cell(entry),
+        "–" if entry.se_questions is None else f"{entry.se_questions:.1f}",
+        f"{entry.questions} × {entry.draws}" if entry.questions else "–",
+        delta_cell(entry),
+        "–" if entry.margin is None else f"±{entry.margin:.1f}",
+        verdict_cell(entry),
+        *(str(count) if entry.questions else "–" for count in counts(entry)),
+    ]
+
+
+def counts(entry: Entry) -> tuple[int, int, int, int]:
+    return entry.truncated, entry.no_answer, entry.ungraded, entry.short
+
+
+def mark_down(value: Cell) -> str:
+    """A value in a Markdown table cell."""
+    return "–" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+
+
+# The interval beside each verdict -----------------------------------------------------------
+
+PLOT_WIDTH = 120.0
+PLOT_MARGINS = 2.5
+
+
+def interval_plot(entry: Entry) -> dict[str, float] | None:
+    """Positions in a plot 120 wide that spans ±2.5 margins; None where there is no interval."""
+    if entry.interval is None or entry.delta is None or not entry.margin:
+        return None
+    margin = entry.margin
+
+    def position(points: float) -> float:
+        relative = max(-PLOT_MARGINS, min(PLOT_MARGINS, points / margin))
+        return round(PLOT_WIDTH * (relative / PLOT_MARGINS + 1) / 2, 1)
+
+    return {
+        "low": position(entry.interval[0]),
+        "high": position(entry.interval[1]),
+        "delta": position(entry.delta),
+        "left": position(-margin),
+        "right": position(margin),
+    }
+
+
+# Sections made from the claims' files -------------------------------------------------------
+
+
+def peers_section(published: Published, benchmarks: Sequence[str]) -> Section:
+    """What the paper says of models that nobody measures here: context, never a claim."""
+    peers = [model for model in published.models if not model.rows]
+    return Section(
+        title="Other models in the paper (as published there, not measured here)",
+        columns=["model", *benchmarks, "source"],
+        rows=[[peer.name, *(peer.values.get(name) for name in benchmarks), peer.source] for peer in peers],
+    )
+
+
+def ambiguities_section(ambiguities: Sequence[Ambiguity]) -> Section:
+    """What the paper leaves open, and what was done."""
+    return Section(
+        title="What the paper leaves open",
+        columns=["question", "what the sources say", "here", "alternatives", "can be varied on"],
+        rows=[
+            [one.question, one.sources, one.default, "; ".join(one.alternatives), one.varied_on]
+            for one in ambiguities
+        ],
+    )

@@ -1,0 +1,222 @@
+"""The report's entries: each measured row beside its claim, with a verdict.
+
+A number never stands bare: each cell has its error over re-runs or says why there is none, and while
+a response is ungraded there is no number, only the bounds that it leaves.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.errors import DataError
+from harness.statistics import Claim, Score, Verdict, VerdictName, counts_rounding_to, judge, score
+from harness.types import Grade
+from reports.published import Published, PublishedClaim, claims
+
+LIMITED = "--limit: not a score"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One row's grades on one benchmark. `questions` and `draws` are what was asked for.
+
+    `protocol` is how it was asked (sampling, prompt, engine …), for the reader. `limited` says that
+    only some questions were asked. `notes` is what else differs from the claim's protocol.
+    """
+
+    row: str
+    benchmark: str
+    grades: Sequence[Grade]
+    questions: int
+    draws: int
+    protocol: dict[str, str] = field(default_factory=dict)
+    limited: bool = False
+    notes: tuple[str, ...] = ()
+
+    def score(self) -> Score:
+        return score(self.grades, self.questions, self.draws)
+
+    def not_a_score(self) -> tuple[str, ...]:
+        """Why this is no score of the benchmark, from `--limit` and from the grades."""
+        told = {str(grade.detail["not_a_score"]) for grade in self.grades if "not_a_score" in grade.detail}
+        return ((LIMITED,) if self.limited else ()) + tuple(sorted(told))
+
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and what the grades say about questions with errata."""
+        errata = {grade.question for grade in self.grades if grade.detail.get("erratum")}
+        flagged = f"questions with known errata, kept: {', '.join(sorted(errata))}"
+        return self.notes + ((flagged,) if errata else ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line of report.json. Points for values and errors; None where undefined.
+
+    `measured` is None while a response is ungraded (`lowest` and `highest` bound it). `verdict` is
+    None where nothing is claimed. `counts` are the right responses that round to the published value.
+    """
+
+    recipe: str
+    row: str
+    benchmark: str
+    published: float | None = None
+    published_se: float | None = None
+    measured: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
+    lenient: float | None = None
+    draws: int = 0
+    questions: int = 0
+    se_rerun: float | None = None
+    se_questions: float | None = None
+    delta: float | None = None
+    interval: tuple[float, float] | None = None
+    margin: float | None = None
+    verdict: VerdictName | None = None
+    draws_needed: int | None = None
+    reason: str = ""
+    truncated: int = 0
+    no_answer: int = 0
+    ungraded: int = 0
+    short: int = 0
+    counts: tuple[int, ...] = ()
+    model: str = ""
+    source: str = ""
+    claim_sampling: str = ""
+    protocol: dict[str, str] = field(default_factory=dict)
+    not_a_score: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def build_entries(
+    recipe: str, published: Published | None, measurements: Iterable[Measurement]
+) -> list[Entry]:
+    """All claims on a recipe's rows, measured or not, then what was measured without a claim.
+
+    Raises DataError where a paper's file says nothing about this recipe: a run is never set beside
+    numbers that are not about it.
+    """
+    measured = {(one.row, one.benchmark): one for one in measurements}
+    claimed = claims(published, recipe) if published else []
+    if published is not None and not claimed:
+        raise DataError(
+            f"{published.title} claims nothing about the recipe {recipe!r}",
+            "Give the recipe its own reports/<name>/published.toml, or none.",
+        )
+    entries = [entry(recipe, one, measured.pop((one.row, one.benchmark), None)) for one in claimed]
+    entries += [entry(recipe, None, one) for one in measured.values()]
+    rows = list(dict.fromkeys(one.row for one in entries))
+    return sorted(entries, key=lambda one: rows.index(one.row))
+
+
+def entry(recipe: str, claimed: PublishedClaim | None, measurement: Measurement | None) -> Entry:
+    """One line from a claim, a measurement, or both."""
+    named = claimed or measurement
+    assert named is not None
+    line = Entry(recipe=recipe, row=named.row, benchmark=named.benchmark)
+    line = with_measurement(line, measurement) if measurement else line
+    return with_claim(line, claimed, measurement) if claimed else line
+
+
+def with_measurement(line: Entry, measurement: Measurement) -> Entry:
+    """The line with our score; without a number while anything is ungraded."""
+    own = measurement.score()
+    return replace(
+        line,
+        measured=None if own.ungraded else own.average,
+        lowest=own.lowest,
+        highest=own.highest,
+        lenient=own.lenient,
+        draws=own.draws,
+        questions=own.questions,
+        se_rerun=own.se_rerun,
+        se_questions=own.se_questions,
+        truncated=own.truncated,
+        no_answer=own.no_answer,
+        ungraded=own.ungraded,
+        short=own.short,
+        protocol=measurement.protocol,
+        not_a_score=measurement.not_a_score(),
+        notes=measurement.remarks(),
+    )
+
+
+def with_claim(line: Entry, claimed: PublishedClaim, measurement: Measurement | None) -> Entry:
+    """The line with the published value and the verdict on it."""
+    found = verdict(claimed.claim, measurement)
+    return replace(
+        line,
+        published=claimed.claim.value,
+        published_se=claimed.claim.se,
+        margin=claimed.claim.margin,
+        model=claimed.model,
+        source=claimed.source,
+        claim_sampling=claimed.sampling,
+        counts=attainable(claimed.claim, line),
+        verdict=found.name,
+        delta=found.delta,
+        interval=found.interval,
+        draws_needed=found.draws_needed,
+        reason=found.reason,
+    )
+
+
+def verdict(claim: Claim, measurement: Measurement | None) -> Verdict:
+    """The verdict; `not measured` where the measurement is no score of the benchmark."""
+    if measurement is None:
+        return judge(None, claim)
+    if reasons := measurement.not_a_score():
+        return Verdict(name="not measured", reason="; ".join(reasons))
+    return judge(measurement.score(), claim)
+
+
+def attainable(claim: Claim, line: Entry) -> tuple[int, ...]:
+    """The counts of right responses that round to a published value, at its own number of draws."""
+    if claim.se is not None or not claim.draws or not line.questions:
+        return ()
+    return tuple(counts_rounding_to(claim.value, line.questions * claim.draws))
+
+
+# Words --------------------------------------------------------------------------------------
+
+
+def cell(line: Entry) -> str:
+    """Our number as it may be shown: with its error, or as bounds, or not at all."""
+    if line.ungraded and line.lowest is not None:
+        return f"{line.lowest:.1f} to {line.highest:.1f} ({line.ungraded} ungraded)"
+    if line.measured is None:
+        return "–"
+    if line.se_rerun is None:
+        return f"{line.measured:.1f} ± ? (no error over re-runs from {line.draws} draw{plural(line.draws)})"
+    return f"{line.measured:.1f} ± {line.se_rerun:.1f}"
+
+
+def published_cell(line: Entry) -> str:
+    if line.published is None:
+        return "–"
+    error = f" ± {line.published_se:.1f}" if line.published_se is not None else ""
+    return f"{line.published:.1f}{error}"
+
+
+def delta_cell(line: Entry) -> str:
+    """The difference and its 90 % interval."""
+    if line.delta is None:
+        return "–"
+    if line.interval is None:
+        return f"{line.delta:+.1f}"
+    return f"{line.delta:+.1f} [{line.interval[0]:+.1f}, {line.interval[1]:+.1f}]"
+
+
+def verdict_cell(line: Entry) -> str:
+    """The verdict with what would resolve it, or why there is none."""
+    if line.verdict is None:
+        return "no claim" if not line.not_a_score else "not a score"
+    told = line.reason
+    if line.draws_needed:
+        told = f"{told}; " * bool(told) + f"needs {line.draws_needed} draws to resolve"
+    elif line.verdict == "inconclusive":
+        told = told or "more draws would not resolve it"
+    return f"{line.verdict} ({told})" if told else line.verdict
+
+
+def plural(count: int) -> str:
+    return "" if count == 1 else "s"

@@ -1,0 +1,233 @@
+"""An OpenAI-speaking server for tests: a real process with a switch for every way to go wrong.
+
+    python openai_server.py --port 8123 --model tiny --fail 2 --delay 0.05
+
+Its text is a function of the prompt, the seed and the temperature, as with an engine that honours
+both; at temperature 0 of the prompt alone. `GET /asked` returns the bodies of all requests so far.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+WORDS = "sum carry remainder seven boxed therefore argon neon two digit é 水 \u2028 and so".split(" ")
+
+
+@dataclass
+class State:
+    options: argparse.Namespace
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    finished: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
+    serial: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+
+def response_words(body: dict[str, Any], options: argparse.Namespace, serial: int) -> list[str]:
+    """The words of one response, at most `max_tokens` of them."""
+    prompt = body.get("prompt") or json.dumps(body.get("messages"), ensure_ascii=False)
+    key = [prompt]
+    if body.get("temperature", 1.0) > 0 and not options.greedy:
+        key.append(str(serial if options.ignore_seed else body.get("seed")))
+    elif options.ignore_temperature:
+        key.append(str(serial))
+    chooser = random.Random(hashlib.sha256("\0".join(key).encode()).hexdigest())
+    return [chooser.choice(WORDS) + " " for _ in range(min(options.words, body["max_tokens"]))]
+
+
+def refusal(body: dict[str, Any], state: State) -> web.Response | None:
+    """The error that a switch asks for, or None where the request is to be answered."""
+    options = state.options
+    if state.failed < options.busy:
+        state.failed += 1
+        return web.json_response(
+            {"error": {"message": "slow down"}}, status=429, headers={"Retry-After": str(options.retry_after)}
+        )
+    if state.failed < options.fail:
+        state.failed += 1
+        return web.json_response({"error": {"message": "engine is unwell"}}, status=500)
+    if body["model"] != options.model:
+        message = f"The model `{body['model']}` does not exist."
+        return web.json_response({"error": {"message": message, "code": 404}}, status=404)
+    unknown = [name for name in ("top_k", "min_p", "repetition_penalty") if name in body]
+    if options.openai_only and unknown:
+        return web.json_response({"error": {"message": f"unknown parameter {unknown[0]}"}}, status=400)
+    if options.context and len(json.dumps(body)) + body["max_tokens"] > options.context:
+        return web.json_response(
+            {"error": {"message": f"This model's maximum context length is {options.context} tokens."}}, status=400
+        )
+    return None
+
+
+def logprobs(words: list[str], chat: bool, stopped: bool) -> dict[str, Any]:
+    """Of each word, and of the special token that ends a response that was not cut off."""
+    tokens = [*words, "<|im_end|>"] if stopped else words
+    if not chat:
+        return {"tokens": tokens, "token_logprobs": [-0.5] * len(tokens), "top_logprobs": None}
+    return {
+        "content": [
+            {"token": token, "bytes": list(token.encode()), "logprob": -0.5, "top_logprobs": []}
+            for token in tokens
+        ]
+    }
+
+
+def completion(body: dict[str, Any], options: argparse.Namespace, words: list[str], chat: bool) -> dict[str, Any]:
+    """The answer's JSON, shaped as vLLM or, with --style sglang, as SGLang shapes it."""
+    stopped = len(words) < body["max_tokens"]
+    text = options.text if options.text is not None else "".join(words)
+    message: dict[str, Any] = {"role": "assistant", "content": text, "tool_calls": None}
+    if options.reasoning:
+        message["reasoning_content"] = options.reasoning
+    choice: dict[str, Any] = {
+        "index": 0,
+        "finish_reason": options.finish or ("stop" if stopped else "length"),
+        "logprobs": logprobs(words, chat, stopped) if body.get("logprobs") else None,
+        **({"message": message} if chat else {"text": text}),
+    }
+    usage = {"prompt_tokens": 7, "completion_tokens": len(words), "total_tokens": 7 + len(words)}
+    if options.style == "sglang":
+        choice["matched_stop"] = 151645 if stopped else None
+        usage |= {"prompt_tokens_details": None, "reasoning_tokens": 0}
+    extra = {"metadata": {"weight_version": "default"}} if options.style == "sglang" else {"system_fingerprint": "x"}
+    return {
+        "id": f"chatcmpl-{random.SystemRandom().getrandbits(64):x}",
+        "object": "chat.completion" if chat else "text_completion",
+        "created": int(time.time()),
+        "model": options.answer_model or options.model,
+        "choices": [choice],
+        "usage": usage,
+        **extra,
+    }
+
+
+async def answer(request: web.Request) -> web.StreamResponse:
+    state: State = request.app[STATE]
+    body = await request.json()
+    state.asked.append(body)
+    state.serial += 1
+    refused = refusal(body, state)
+    if refused is not None:
+        return refused
+    await held(state)
+    words = response_words(body, state.options, state.serial)
+    state.finished += 1
+    if state.options.die_after and state.finished > state.options.die_after:
+        print("fatal: the engine core died", file=sys.stderr, flush=True)
+        os._exit(7)
+    return web.json_response(completion(body, state.options, words, request.path.endswith("chat/completions")))
+
+
+async def held(state: State) -> None:
+    """Waits as an engine would, counting how many requests wait together."""
+    state.in_flight += 1
+    state.most_in_flight = max(state.most_in_flight, state.in_flight)
+    if state.options.hang_after and state.finished >= state.options.hang_after:
+        await asyncio.sleep(3600)
+    if state.options.delay:
+        await asyncio.sleep(state.options.delay)
+    state.in_flight -= 1
+
+
+async def health(request: web.Request) -> web.Response:
+    state: State = request.app[STATE]
+    if state.options.hang_after and state.finished >= state.options.hang_after and not state.options.hang_politely:
+        await asyncio.sleep(3600)
+    if time.monotonic() - state.started < state.options.warm_up:
+        return web.Response(status=503)
+    return web.Response()
+
+
+async def models(request: web.Request) -> web.Response:
+    name = request.app[STATE].options.model
+    return web.json_response({"object": "list", "data": [{"id": name, "object": "model", "max_model_len": 512}]})
+
+
+async def asked(request: web.Request) -> web.Response:
+    state: State = request.app[STATE]
+    return web.json_response({"asked": state.asked, "most_in_flight": state.most_in_flight})
+
+
+STATE = web.AppKey("state", State)
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--answer-model", default="", help="the model id of every answer")
+    parser.add_argument("--style", choices=("vllm", "sglang"), default="vllm")
+    parser.add_argument("--words", type=int, default=12)
+    parser.add_argument("--text", help="every response, word for word")
+    parser.add_argument("--reasoning", default="", help="reasoning_content of every response")
+    parser.add_argument("--finish", default="", help="finish_reason of every response")
+    parser.add_argument("--fail", type=int, default=0, help="answer 500 to the first N requests")
+    parser.add_argument("--busy", type=int, default=0, help="answer 429 to the first N requests")
+    parser.add_argument("--retry-after", type=int, default=0, help="seconds, with --busy")
+    parser.add_argument("--die-after", type=int, default=0, help="exit instead of the answer after N")
+    parser.add_argument("--hang-after", type=int, default=0, help="answer nothing any more after N")
+    parser.add_argument("--hang-politely", action="store_true", help="but stay healthy")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--warm-up", type=float, default=0.0, help="seconds of 503 at /health")
+    parser.add_argument("--never-up", action="store_true", help="run, and never listen")
+    parser.add_argument("--refuse-to-start", action="store_true")
+    parser.add_argument("--port-taken", type=Path, help="claim the port is taken unless this file exists")
+    parser.add_argument("--child", action="store_true", help="start a child that ignores SIGTERM")
+    parser.add_argument("--pids", type=Path, help="write the process ids of server and child here")
+    parser.add_argument("--ignore-seed", action="store_true")
+    parser.add_argument("--ignore-temperature", action="store_true", help="sample even at temperature 0")
+    parser.add_argument("--greedy", action="store_true", help="never sample")
+    parser.add_argument("--openai-only", action="store_true", help="400 for parameters OpenAI does not know")
+    parser.add_argument("--context", type=int, default=0, help="400 over this many characters and tokens")
+    return parser.parse_args(arguments)
+
+
+def stubborn_child() -> int:
+    """Starts a process in a session of its own, which the group of its parent does not reach."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
+        os.execv(sys.executable, [sys.executable, "-c", script])  # noqa: S606
+    return child
+
+
+def main() -> None:
+    options = parsed(sys.argv[1:])
+    print(f"fake server on port {options.port}", flush=True)
+    if options.refuse_to_start:
+        sys.exit("RuntimeError: not enough memory for the KV cache")
+    if options.port_taken is not None and not options.port_taken.exists():
+        options.port_taken.touch()
+        sys.exit("OSError: [Errno 98] Address already in use")
+    children = [stubborn_child()] if options.child else []
+    if options.pids is not None:
+        partial = options.pids.with_suffix(".partial")
+        partial.write_text(" ".join(str(process) for process in [os.getpid(), *children]))
+        partial.rename(options.pids)
+    if options.never_up:
+        time.sleep(3600)
+    app = web.Application(client_max_size=2**26)
+    app[STATE] = State(options)
+    app.router.add_post("/v1/chat/completions", answer)
+    app.router.add_post("/v1/completions", answer)
+    app.router.add_get("/v1/models", models)
+    app.router.add_get("/health", health)
+    app.router.add_get("/asked", asked)
+    web.run_app(app, host="127.0.0.1", port=options.port, print=None, handle_signals=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""The loop: resuming, tearing, dying, hanging, and the proof of the sampling."""
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.client import Endpoint, Request
+from harness.errors import DataError, HarnessError, ServerError
+from harness.generate import SESSION, RowFile, generate, prove_sampling, read_rows, remaining, tempered
+from harness.machine import Machine
+from harness.serve import ServerPool
+from harness.types import Generation, Sampling
+from tests.fakes.engine import WARM, FakeEngine, FakeFixedEngine, checkpoint, request, running
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def requests(questions: int = 5, draws: int = 4) -> Iterator[Request]:
+    for question, draw in itertools.product(range(questions), range(draws)):
+        yield request(f"q{question}", draw)
+
+
+def keys(rows: Path) -> list[tuple[str, int]]:
+    return sorted((row.question, row.draw) for row in read_rows(rows, Generation))
+
+
+def texts(rows: Path) -> dict[tuple[str, int], str]:
+    return {(row.question, row.draw): row.text for row in read_rows(rows, Generation)}
+
+
+def asked_count(endpoint: Endpoint) -> int:
+    with urllib.request.urlopen(endpoint.base_url.removesuffix("/v1") + "/asked") as answer:
+        return len(json.load(answer)["asked"])
+
+
+class Counted:
+    def __init__(self) -> None:
+        self.rows = self.tokens = self.failures = 0
+
+    def advance(self, rows: int = 1, tokens: int = 0, failures: int = 0) -> None:
+        self.rows += rows
+        self.tokens += tokens
+        self.failures += failures
+
+
+def test_every_request_becomes_one_row(tmp_path: Path) -> None:
+    progress = Counted()
+    with running() as endpoint:
+        assert generate(requests(), endpoint, tmp_path / "rows.jsonl", progress=progress) == 20
+    assert keys(tmp_path / "rows.jsonl") == sorted(each.key for each in requests())
+    assert (progress.rows, progress.tokens, progress.failures) == (20, 240, 0)
+
+
+def test_a_second_run_asks_nothing(tmp_path: Path) -> None:
+    with running() as endpoint:
+        generate(requests(), endpoint, tmp_path / "rows.jsonl")
+        before = asked_count(endpoint)
+        assert generate(requests(), endpoint, tmp_path / "rows.jsonl") == 0
+        assert asked_count(endpoint) == before
+    assert list(remaining(requests(), tmp_path / "rows.jsonl")) == []
+
+
+def test_what_remains_of_a_file_that_is_not_there_is_everything(tmp_path: Path) -> None:
+    assert len(list(remaining(requests(), tmp_path / "rows.jsonl"))) == 20
+
+
+def test_a_request_named_twice_is_asked_once(tmp_path: Path) -> None:
+    with running() as endpoint:
+        assert generate([request("q", 1), request("q", 1)], endpoint, tmp_path / "rows.jsonl") == 1
+
+
+def test_a_torn_last_line_is_dropped_and_asked_again(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    with running() as endpoint:
+        generate(requests(2, 2), endpoint, rows)
+        whole = texts(rows)
+        rows.write_bytes(rows.read_bytes()[:-30])
+        assert len(keys(rows)) == 3
+        assert generate(requests(2, 2), endpoint, rows) == 1
+    assert texts(rows) == whole
+
+
+def test_a_file_that_is_one_torn_line_becomes_empty(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(b'{"question": "q' + b"x" * 200_000)
+    with RowFile(rows) as file:
+        assert file.keys == set()
+    assert rows.read_bytes() == b""
+
+
+def test_a_broken_line_in_the_middle_is_named_and_not_skipped(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "a", "draw": 0}\nrubbish\n{"question": "b", "draw": 0}\n')
+    with running() as endpoint, pytest.raises(DataError, match="line 2"):
+        generate(requests(), endpoint, rows)
+
+
+def test_a_line_separator_inside_a_text_does_not_end_the_row(tmp_path: Path) -> None:
+    with running("--text", "one\u2028two\u0085three") as endpoint:
+        generate(requests(1, 2), endpoint, tmp_path / "rows.jsonl")
+    assert {row.text for row in read_rows(tmp_path / "rows.jsonl", Generation)} == {"one\u2028two\u0085three"}
+
+
+def test_rows_do_not_depend_on_concurrency_or_order(tmp_path: Path) -> None:
+    with running("--delay", "0.01") as endpoint:
+        generate(requests(), endpoint, tmp_path / "one" / "rows.jsonl", concurrency=1)
+        backwards = reversed(list(requests()))
+        generate(backwards, endpoint, tmp_path / "many" / "rows.jsonl", concurrency=16)
+    assert texts(tmp_path / "one" / "rows.jsonl") == texts(tmp_path / "many" / "rows.jsonl")
+
+
+def test_requests_are_pulled_as_slots_become_free(tmp_path: Path) -> None:
+    pulled = itertools.count()
+    ahead: list[int] = []
+
+    def counted() -> Iterator[Request]:
+        for each in requests(10, 10):
+            next(pulled)
+            yield each
+
+    class Watching(Counted):
+        def advance(self, rows: int = 1, tokens: int = 0, failures: int = 0) -> None:
+            super().advance(rows, tokens, failures)
+            ahead.append(int(repr(pulled)[6:-1]) - self.rows)
+
+    with running("--delay", "0.01") as endpoint:
+        generate(counted(), endpoint, tmp_path / "rows.jsonl", concurrency=8, progress=Watching())
+        with urllib.request.urlopen(endpoint.base_url.removesuffix("/v1") + "/asked") as answer:
+            assert json.load(answer)["most_in_flight"] == 8
+    assert max(ahead) <= 8
+
+
+def test_failed_attempts_are_counted_and_heal(tmp_path: Path) -> None:
+    progress = Counted()
+    with running("--fail", "3") as endpoint:
+        generate(requests(2, 2), endpoint, tmp_path / "rows.jsonl", progress=progress)
+    assert (progress.rows, progress.failures) == (4, 3)
+
+
+def test_resuming_with_another_engine_version_is_refused_and_names_both(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    with running() as endpoint:
+        generate(requests(1, 2), endpoint, rows)
+        newer = replace(endpoint, fingerprint={**endpoint.fingerprint, "version": "2.0"})
+        with pytest.raises(ServerError, match=r"version was '1.0' and is now '2.0'"):
+            generate(requests(2, 2), newer, rows)
+    assert len(keys(rows)) == 2
+
+
+def test_a_session_without_rows_binds_nobody(tmp_path: Path) -> None:
+    (tmp_path / SESSION).write_text('{"engine": "another"}')
+    with running() as endpoint:
+        assert generate(requests(1, 1), endpoint, tmp_path / "rows.jsonl") == 1
+    assert json.loads((tmp_path / SESSION).read_text())["engine"] == "fake"
+
+
+def test_a_server_that_dies_is_named_with_its_log_and_the_rows_are_kept(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    model = checkpoint(tmp_path / "model")
+    with ServerPool(Machine()) as pool:
+        dying = pool.acquire(FakeEngine(switches=("--die-after", "7")), model, "tiny", WARM, tmp_path / "server.log")
+        began = time.monotonic()
+        with pytest.raises(ServerError, match=r"died with exit code 7(.|\n)*the engine core died"):
+            generate(requests(), dying, rows, concurrency=2)
+        assert time.monotonic() - began < 60
+        assert 0 < len(keys(rows)) < 20
+        healthy = pool.acquire(FakeEngine(), model, "tiny", WARM, tmp_path / "server.log")
+        generate(requests(), healthy, rows)
+    assert keys(rows) == sorted(each.key for each in requests())
+
+
+def test_a_server_that_hangs_is_noticed_and_the_rows_are_kept(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    with running("--hang-after", "3") as endpoint, pytest.raises(ServerError, match="hangs"):
+        generate(requests(), endpoint, rows, concurrency=1, hang_after=2.0)
+    assert len(keys(rows)) == 3
+
+
+def test_a_slow_but_healthy_server_is_not_taken_for_a_hung_one(tmp_path: Path) -> None:
+    with running("--delay", "3") as endpoint:
+        assert generate(requests(1, 2), endpoint, tmp_path / "rows.jsonl", hang_after=1.0) == 2
+        assert asked_count(endpoint) == 2
+
+
+def test_a_full_disk_is_an_error_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").symlink_to("/dev/full")
+    with running() as endpoint, pytest.raises(HarnessError, match=r"No space left(.|\n)*make room"):
+        generate(requests(1, 1), endpoint, tmp_path / "rows.jsonl")
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with running() as endpoint, pytest.raises(HarnessError, match="make room"):
+        generate(requests(1, 1), endpoint, tmp_path / "file" / "rows.jsonl")
+
+
+LONG_RUN = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from harness.generate import generate
+from tests.fakes.engine import FakeEngine, request
+from harness.client import Endpoint
+from harness.engines import ALL_PARAMETERS
+endpoint = Endpoint(base_url=sys.argv[1], model="tiny", engine=FakeEngine(), accepts=ALL_PARAMETERS,
+                    fingerprint={"engine": "fake", "version": "1.0", "model": "tiny"})
+generate((request(f"q{q}", d) for q in range(5) for d in range(40)), endpoint, Path(sys.argv[2]), concurrency=4)
+"""
+
+
+def test_kill_9_in_the_middle_and_a_second_run_give_the_rows_of_an_undisturbed_one(tmp_path: Path) -> None:
+    rows = tmp_path / "killed" / "rows.jsonl"
+    with running("--delay", "0.02") as endpoint:
+        process = subprocess.Popen(
+            [sys.executable, "-c", LONG_RUN, endpoint.base_url, str(rows)], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}
+        )
+        while not rows.exists() or rows.stat().st_size < 5000:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        wanted = list(requests(5, 40))
+        assert 0 < len(keys(rows)) < len(wanted)
+        generate(wanted, endpoint, rows, concurrency=4)
+        generate(wanted, endpoint, tmp_path / "whole" / "rows.jsonl")
+    assert keys(rows) == keys(tmp_path / "whole" / "rows.jsonl")
+    assert texts(rows) == texts(tmp_path / "whole" / "rows.jsonl")
+
+
+def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+
+    class Interrupting(Counted):
+        def advance(self, rows: int = 1, tokens: int = 0, failures: int = 0) -> None:
+            super().advance(rows, tokens, failures)
+            if self.rows == 5:
+                raise KeyboardInterrupt
+
+    with running() as endpoint, pytest.raises(KeyboardInterrupt):
+        generate(requests(), endpoint, rows, concurrency=1, progress=Interrupting())
+    assert len(keys(rows)) == 5
+    assert threading.active_count() < 10
+
+
+def proof(*switches: str, sampling: Sampling = WARM, **changes: Any) -> tuple[str, ...]:
+    with running(*switches) as endpoint:
+        return prove_sampling(replace(endpoint, **changes), sampling)
+
+
+def test_an_honest_server_is_seen_to_honour_temperature_and_seed() -> None:
+    assert proof() == ("temperature", "seed")
+    assert proof(sampling=Sampling(temperature=0.0, max_tokens=40)) == ("temperature",)
+
+
+def test_a_server_that_ignores_seeds_has_the_temperature_alone() -> None:
+    assert proof("--ignore-seed") == ("temperature",)
+
+
+def test_a_server_that_is_always_greedy_is_refused_above_temperature_0() -> None:
+    with pytest.raises(ServerError, match="gave one text"):
+        proof("--greedy")
+
+
+def test_a_server_that_samples_at_temperature_0_is_refused() -> None:
+    with pytest.raises(ServerError, match="two seeds gave two texts"):
+        proof("--ignore-temperature", sampling=Sampling(temperature=0.0, max_tokens=40))
+    with pytest.raises(ServerError, match="two seeds gave two texts"):
+        proof("--ignore-temperature")
+
+
+def test_an_engine_with_one_sampling_is_not_asked_for_a_greedy_proof() -> None:
+    with running("--ignore-seed", engine=FakeFixedEngine()) as endpoint:
+        fixed = replace(endpoint, sampling=WARM, accepts=("temperature", "top_p"), template=None)
+        with pytest.raises(ServerError, match="no chat template"):
+            prove_sampling(fixed, WARM)
+
+
+def test_a_model_that_is_sure_of_itself_is_not_called_a_liar() -> None:
+    assert tempered(-1e-9, 1.0) > -1e-8
+    assert tempered(-0.5, 0.5) > -0.5 > tempered(-0.5, 2.0)
+    assert tempered(0.0, 0.6) == 0.0
