@@ -211,46 +211,83 @@ def choice_row(drawn: Choice) -> Row:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a program: what the question says, and the Python that does it."""
+    """One step of a program: what the question says, what that means, the Python that does it."""
 
     words: str
+    meaning: str
     python: str
     run: Callable[[list[int]], list[int] | int]
 
 
-def keeps(limit: int) -> tuple[Step, ...]:
+@dataclass(frozen=True)
+class Number:
+    """A number that a question gives as a sum, such as 2+5."""
+
+    left: int
+    right: int
+
+    @property
+    def value(self) -> int:
+        return self.left + self.right
+
+    @property
+    def asked(self) -> str:
+        return f"{self.left}+{self.right}"
+
+    @property
+    def worked(self) -> str:
+        return f"{self.asked}={self.value}"
+
+
+def draw_number(rng: random.Random) -> Number:
+    """A sum of two digits with a value from 2 to 9."""
+    value = rng.randint(2, 9)
+    left = rng.randint(1, value - 1)
+    return Number(left, value - left)
+
+
+def keeps(n: Number) -> tuple[Step, ...]:
     """Conditions on x, in words and in Python."""
+    v = n.value
     return (
-        Step("even numbers", "x % 2 == 0", lambda a: [x for x in a if x % 2 == 0]),
-        Step("odd numbers", "x % 2 == 1", lambda a: [x for x in a if x % 2 == 1]),
-        Step(f"numbers above {limit}", f"x > {limit}", lambda a: [x for x in a if x > limit]),
-        Step(f"numbers below {limit}", f"x < {limit}", lambda a: [x for x in a if x < limit]),
-        Step(f"numbers not equal to {limit}", f"x != {limit}", lambda a: [x for x in a if x != limit]),
-        Step(f"multiples of {limit}", f"x % {limit} == 0", lambda a: [x for x in a if x % limit == 0]),
+        Step("even numbers", "even numbers", "x % 2 == 0", lambda a: [x for x in a if x % 2 == 0]),
+        Step("odd numbers", "odd numbers", "x % 2 == 1", lambda a: [x for x in a if x % 2 == 1]),
+        Step(f"numbers above {n.asked}", f"above {n.worked}", f"x > {v}", lambda a: [x for x in a if x > v]),
+        Step(f"numbers below {n.asked}", f"below {n.worked}", f"x < {v}", lambda a: [x for x in a if x < v]),
+        Step(
+            f"numbers except {n.asked}", f"except {n.worked}", f"x != {v}", lambda a: [x for x in a if x != v]
+        ),
+        Step(
+            f"multiples of {n.asked}",
+            f"multiples of {n.worked}",
+            f"x % {v} == 0",
+            lambda a: [x for x in a if x % v == 0],
+        ),
     )
 
 
-def changes(amount: int) -> tuple[Step, ...]:
+def changes(n: Number) -> tuple[Step, ...]:
     """What happens to each number that was kept."""
+    v = n.value
     return (
-        Step(f"add {amount}", f"x + {amount}", lambda a: [x + amount for x in a]),
-        Step(f"subtract {amount}", f"x - {amount}", lambda a: [x - amount for x in a]),
-        Step(f"multiply by {amount}", f"x * {amount}", lambda a: [x * amount for x in a]),
-        Step(f"take the remainder by {amount}", f"x % {amount}", lambda a: [x % amount for x in a]),
-        Step("square", "x * x", lambda a: [x * x for x in a]),
-        Step("negate", "-x", lambda a: [-x for x in a]),
+        Step(f"add {n.asked}", f"add {n.worked}", f"x + {v}", lambda a: [x + v for x in a]),
+        Step(f"subtract {n.asked}", f"subtract {n.worked}", f"x - {v}", lambda a: [x - v for x in a]),
+        Step(f"multiply by {n.asked}", f"multiply by {n.worked}", f"x * {v}", lambda a: [x * v for x in a]),
+        Step(f"reduce modulo {n.asked}", f"modulo {n.worked}", f"x % {v}", lambda a: [x % v for x in a]),
+        Step("square", "square", "x * x", lambda a: [x * x for x in a]),
+        Step("negate", "negate", "-x", lambda a: [-x for x in a]),
     )
 
 
 RESULTS = (
-    Step("the sum", "sum(b)", lambda a: sum(a)),
-    Step("how many there are", "len(b)", lambda a: len(a)),
-    Step("the largest or 0", "max(b, default=0)", lambda a: max(a, default=0)),
-    Step("the smallest or 0", "min(b, default=0)", lambda a: min(a, default=0)),
-    Step("all of them", "*b", lambda a: a),
-    Step("them sorted", "*sorted(b)", lambda a: sorted(a)),
-    Step("them reversed", "*b[::-1]", lambda a: a[::-1]),
-    Step("the first two", "*b[:2]", lambda a: a[:2]),
+    Step("the sum", "sum", "sum(b)", lambda a: sum(a)),
+    Step("how many there are", "how many", "len(b)", lambda a: len(a)),
+    Step("the largest or 0", "largest", "max(b, default=0)", lambda a: max(a, default=0)),
+    Step("the smallest or 0", "smallest", "min(b, default=0)", lambda a: min(a, default=0)),
+    Step("all of them", "all", "*b", lambda a: a),
+    Step("them sorted", "sorted", "*sorted(b)", lambda a: sorted(a)),
+    Step("them reversed", "reversed", "*b[::-1]", lambda a: a[::-1]),
+    Step("the first two", "first two", "*b[:2]", lambda a: a[:2]),
 )
 
 
@@ -279,10 +316,10 @@ class Program:
 
 
 def draw_program(rng: random.Random) -> Program:
-    """One of about 18,000 programs."""
+    """One of tens of thousands of programs."""
     return Program(
-        keep=rng.choice(keeps(rng.randint(2, 9))),
-        change=rng.choice(changes(rng.randint(2, 9))),
+        keep=rng.choice(keeps(draw_number(rng))),
+        change=rng.choice(changes(draw_number(rng))),
         result=rng.choice(RESULTS),
     )
 

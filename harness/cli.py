@@ -17,7 +17,6 @@ from harness.errors import HarnessError, UsageError
 if TYPE_CHECKING:
     from harness.benchmark import Benchmark
     from harness.machine import Machine
-    from harness.progress import Progress
     from harness.recipe import Recipe
     from harness.store import Context, RunStore
 
@@ -40,18 +39,27 @@ class Suggesting(click.Group):
 class Place:
     """Where a command works: runs folder, data folder, machine."""
 
-    def __init__(self, runs: Path, data: Path | None, machine: Path | None) -> None:
+    def __init__(
+        self, runs: Path, data: Path | None, machine: Path | None, base_url: str | None = None
+    ) -> None:
         self.runs = runs
         self._data = data
         self._machine = machine
+        self._base_url = base_url
 
     def machine(self) -> "Machine":
+        """The machine of `--machine`, with what other options say about it."""
         from dataclasses import replace
 
         from harness.machine import load_machine
 
         found = load_machine(self._machine)
-        return replace(found, data=self._data) if self._data else found
+        if self._data:
+            found = replace(found, data=self._data)
+        if self._base_url:
+            remote = replace(found.engine("remote"), base_url=self._base_url)
+            found = replace(found, engines={**found.engines, "remote": remote})
+        return found
 
     def store(self) -> "RunStore":
         from harness.store import RunStore
@@ -101,17 +109,26 @@ def list_() -> None:
         "Benchmarks",
         {name: f"{found.sampling.draws} draws, {found.dataset}" for name, found in benchmarks().items()},
     )
-    say_names("Engines", {name: first_line(engine.__doc__) for name, engine in engines().items()})
+    modules = {name: sys.modules[type(engine).__module__] for name, engine in engines().items()}
+    say_names("Engines", {name: first_line(module.__doc__) for name, module in modules.items()})
 
 
 @cli.command()
-@click.argument("engine")
+@click.argument("name")
 @place_options
-def setup(engine: str, runs: Path, data: Path | None, machine: Path | None) -> None:
-    """Build what ENGINE needs: its Python environment, or the sandbox's image."""
-    from harness.setup import set_up
+def setup(name: str, runs: Path, data: Path | None, machine: Path | None) -> None:
+    """Build what NAME needs: the Python environment of an engine, or the image of the `sandbox`."""
+    from harness.discover import suggestion
+    from harness.sandboxes.docker import ensure_image
+    from harness.setup import ENVIRONMENTS, set_up
 
-    set_up(engine, Place(runs, data, machine).machine(), click.echo)
+    found = Place(runs, data, machine).machine()
+    if name == "sandbox":
+        ensure_image(found, click.echo)
+    elif name in ENVIRONMENTS:
+        set_up(name, found, click.echo)
+    else:
+        raise UsageError(f"nothing to set up for {name!r}. {suggestion(name, [*ENVIRONMENTS, 'sandbox'])}")
 
 
 @cli.command()
@@ -175,7 +192,7 @@ def evaluate(
     """Measure MODEL (a checkpoint folder, a Hub id, or a served model's name) on benchmarks."""
     from harness.recipe import evaluation
 
-    place = Place(runs, data, machine)
+    place = Place(runs, data, machine, base_url)
     found = evaluation(
         model=model,
         benchmarks=[asked_benchmark(text, max_tokens, temperature) for text in wanted],
@@ -228,7 +245,7 @@ def benchmarks() -> "dict[str, Benchmark]":
     from harness.benchmark import Benchmark
     from harness.discover import discover
 
-    return discover(package, Benchmark)  # type: ignore[type-abstract]
+    return discover(package, Benchmark)
 
 
 def find_recipe(name: str, engine: str | None) -> "Recipe":
@@ -281,12 +298,12 @@ def show_report(store: "RunStore", recipe: "Recipe", labels: dict[str, Any], lim
     """Writes the report's three files and prints the table."""
     from reports.assemble import assemble
     from reports.page import write_report
-    from reports.table import printable
+    from reports.terminal import print_report
 
     assembled = assemble(store, recipe, labels, limit)
     home = store.view(recipe.name, labels)
     write_report(home, assembled)
-    click.echo(printable(assembled))
+    print_report(assembled)
     click.echo(f"report: {home / 'report.html'}")
 
 
@@ -307,7 +324,6 @@ def main() -> None:
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.exit_code = USAGE
         error.show()
         sys.exit(USAGE)
     except HarnessError as error:

@@ -23,6 +23,7 @@ from harness.types import FinishReason, Generation, Message, Sampling
 ATTEMPTS = 6
 ATTEMPTS_WHEN_BUSY = 30
 LONGEST_WAIT = 300.0
+REPLACEMENT = "\ufffd".encode()
 SAMPLING_AT_START = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 backoff = wait_random_exponential(multiplier=0.25, max=20)
@@ -99,6 +100,10 @@ class Refused(ServerError):
     """The server says that the request itself is wrong; asking again would not help."""
 
 
+class Unreachable(ServerError):
+    """The server kept failing until every attempt was used up."""
+
+
 class Transient(Exception):
     """A failure that can heal. `wait` is the server's own wish in seconds, `attempts` when to give up."""
 
@@ -146,8 +151,8 @@ class Client:
     async def complete(self, request: Request) -> Generation:
         """The response to one request.
 
-        Raises ServerError where the server refuses it (Refused), keeps failing, answers something
-        else than a completion, or answers for another model.
+        Raises ServerError where the server refuses it (Refused), keeps failing (Unreachable), answers
+        something else than a completion, or answers for another model.
         """
         self.check_sampling(request.sampling)
         path, body = asked(request, self.endpoint)
@@ -164,7 +169,7 @@ class Client:
                     started = time.monotonic()
                     completion = await self.post(path, body)
         except Transient as error:
-            raise ServerError(
+            raise Unreachable(
                 f"{self.endpoint.label} keeps failing: {error}",
                 "everything generated so far is kept; the same command goes on once the server is well",
             ) from error
@@ -354,20 +359,32 @@ class Completion(msgspec.Struct):
 def byte_lengths(tokens: list[bytes], text: str) -> list[int] | None:
     """UTF-8 length of each token in `text`, adding up to it; None where they cannot be made to.
 
-    A special token (the final `<|im_end|>`) is sampled but not in the text: its length is 0. A
-    character that was cut off at the token limit counts for the last token.
+    A special token (the final `<|im_end|>`) is sampled but not in the text: its length is 0. Bytes
+    that make no character come as empty tokens and stand in the text as U+FFFD, which is counted for
+    the token before it.
     """
     whole, position = text.encode(), 0
-    lengths = []
+    lengths: list[int] = []
     for token in tokens:
-        length = len(token) if whole.startswith(token, position) else 0
-        lengths.append(length)
-        position += length
+        broken = broken_before(token, whole, position)
+        if broken and lengths:
+            lengths[-1] += broken
+            position += broken
+        lengths.append(len(token) if whole.startswith(token, position) else 0)
+        position += lengths[-1]
     rest = whole[position:]
-    if lengths and rest and not rest.decode("utf-8", errors="replace").strip("\ufffd"):
+    if lengths and not rest.replace(REPLACEMENT, b""):
         lengths[-1] += len(rest)
-        rest = b""
+        return lengths
     return None if rest else lengths
+
+
+def broken_before(token: bytes, whole: bytes, position: int) -> int:
+    """Bytes of the U+FFFD that stand between `position` and `token`; 0 where something else does."""
+    start = position
+    while token and whole.startswith(REPLACEMENT, start) and not whole.startswith(token, start):
+        start += len(REPLACEMENT)
+    return start - position if whole.startswith(token, start) else 0
 
 
 def understood(data: bytes, endpoint: Endpoint) -> Completion:

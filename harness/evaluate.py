@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from harness.benchmark import Benchmark
+from harness.client import Request
 from harness.errors import SandboxError
 from harness.files import write_json
-from harness.client import Request
 from harness.generate import drop_torn_line, generate, prove_sampling, read_rows, remaining
 from harness.sandboxes import Sandbox
 from harness.stage import Service, Stage
@@ -122,7 +122,10 @@ class Mark(Stage):
         todo = (row for row in generations if (row.question, row.draw) not in graded)
         total = len(questions) * self.asked.drawn.draws
         workers = context.machine.sandbox.workers
-        with context.progress.counter("grading", total, done=len(graded)) as counter, file.open("ab") as out_file:
+        with (
+            context.progress.counter("grading", total, done=len(graded)) as counter,
+            file.open("ab") as out_file,
+        ):
             for grade in in_order(benchmark, questions, todo, sandbox, workers):
                 out_file.write(msgspec.json.encode(grade) + b"\n")
                 counter.advance(failures=int(grade.correct is None))

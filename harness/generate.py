@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from harness.client import Client, Endpoint, Request
+from harness.client import Client, Endpoint, Request, Unreachable
 from harness.errors import DataError, HarnessError, ServerError
 from harness.types import Generation, Message, Sampling
 
@@ -58,8 +58,8 @@ def generate(
     or where the rows were written by another engine; HarnessError where they cannot be written. What
     was generated until then is kept.
     """
-    rows.parent.mkdir(parents=True, exist_ok=True)
     try:
+        rows.parent.mkdir(parents=True, exist_ok=True)
         with RowFile(rows) as file:
             check_session(rows.parent / SESSION, endpoint.fingerprint, has_rows=bool(file.keys))
             loop = Loop(endpoint, file, concurrency, progress, honoured, hang_after)
@@ -67,7 +67,7 @@ def generate(
     except OSError as error:
         raise HarnessError(
             f"{error.filename or rows}: {error.strerror}",
-            "everything generated so far is kept; make room and go on",
+            "everything generated so far is kept; make room, or make it writable, and go on",
         ) from error
 
 
@@ -124,14 +124,19 @@ class Loop:
                 continue
             try:
                 generation = await self.client.complete(request)
-            except ServerError:
-                await asyncio.sleep(0)
-                self.endpoint.check()
+            except Unreachable:
+                await self.hear_last_words()
                 raise
             self.file.append(generation)
             self.written += 1
             self.sign_of_life = time.monotonic()
             self.progress.advance(rows=1, tokens=generation.completion_tokens)
+
+    async def hear_last_words(self) -> None:
+        """Gives a server that no longer answers the time to be found dead, with its log to show."""
+        for _ in range(40 if self.endpoint.server is not None else 0):
+            self.endpoint.check()
+            await asyncio.sleep(0.25)
 
     async def watch(self) -> None:
         """Ends, by ServerError, when the server's process has died or the server hangs."""
@@ -180,11 +185,11 @@ class RowFile:
         self.path.touch()
         drop_torn_line(self.path)
         self.keys = {(row.question, row.draw) for row in read_rows(self.path, Key)}
-        self.file: BinaryIO = self.path.open("ab")
+        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self.file.close()
+        os.close(self.descriptor)
 
     def claim(self, key: tuple[str, int]) -> bool:
         """Whether this key is neither in the file nor being asked for; it is taken from now on."""
@@ -195,8 +200,9 @@ class RowFile:
 
     def append(self, generation: Generation) -> None:
         """Writes one row and hands it to the system, so that it outlives this process."""
-        self.file.write(self.encoder.encode(generation) + b"\n")
-        self.file.flush()
+        row = self.encoder.encode(generation) + b"\n"
+        while row:
+            row = row[os.write(self.descriptor, row) :]
 
 
 def drop_torn_line(path: Path) -> None:
@@ -288,9 +294,15 @@ async def proven(endpoint: Endpoint, sampling: Sampling) -> tuple[str, ...]:
         if not varied(few):
             refuse_constant(client.endpoint, sampling.temperature, few)
             return ()
-        again = await drawn(client, sampling, seeds=tuple(sorted({seed for _, seed in few})))
-        honoured = all(again[key].text == few[key].text for key in few)
-        return ("temperature", "seed") if honoured else ("temperature",)
+        seeded = endpoint.sampling is None and await repeats(client, sampling, few)
+        return ("temperature", "seed") if seeded else ("temperature",)
+
+
+async def repeats(client: Client, sampling: Sampling, texts: Texts) -> bool:
+    """Whether the same seeds give the same texts in other company: asked backwards and one fewer, so
+    that a seed which belongs to the whole process does not pass by replaying the whole batch."""
+    again = await answered(client, sampling, list(reversed(texts))[1:])
+    return all(again[key].text == texts[key].text for key in again)
 
 
 async def prove_greedy(client: Client, sampling: Sampling) -> None:
@@ -304,7 +316,11 @@ async def prove_greedy(client: Client, sampling: Sampling) -> None:
 
 async def drawn(client: Client, sampling: Sampling, seeds: tuple[int, ...]) -> Texts:
     """Every proof prompt answered once for each seed, by (prompt, seed)."""
-    keys = [(prompt, seed) for prompt in PROOF_PROMPTS for seed in seeds]
+    return await answered(client, sampling, [(prompt, seed) for prompt in PROOF_PROMPTS for seed in seeds])
+
+
+async def answered(client: Client, sampling: Sampling, keys: list[tuple[str, int]]) -> Texts:
+    """The answers to all (prompt, seed), asked in the order given and all at once."""
     logprobs = client.endpoint.engine.local
     answers = (client.complete(probe(prompt, sampling, seed, logprobs)) for prompt, seed in keys)
     return dict(zip(keys, await asyncio.gather(*answers), strict=True))

@@ -397,3 +397,14 @@ def checkpoint(model: str) -> Checkpoint:
         )
     check_revision(repo, revision or UNPINNED)
     return Checkpoint(source=repo, revision=revision or UNPINNED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served(Stage):
+    """A model that somebody else serves, by the name that the server knows."""
+
+    name: str
+    base_url: str
+
+    def run(self, out: Path, context: "Context") -> None:
+        (out / "model").mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ A live display on a terminal, a plain line every few seconds elsewhere (logs, CI
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -34,19 +34,9 @@ class Progress(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def stage(self, label: str) -> "_Context": ...
+    def stage(self, label: str) -> AbstractContextManager[None]: ...
 
-    def counter(self, label: str, total: int, done: int = 0) -> "_Counting": ...
-
-
-class _Context(Protocol):
-    def __enter__(self) -> None: ...
-    def __exit__(self, *error: object) -> None: ...
-
-
-class _Counting(Protocol):
-    def __enter__(self) -> Counter: ...
-    def __exit__(self, *error: object) -> None: ...
+    def counter(self, label: str, total: int, done: int = 0) -> AbstractContextManager[Counter]: ...
 
 
 class Tally:

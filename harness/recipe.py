@@ -1,6 +1,7 @@
 """Recipe: named stages, the checkpoints that become rows of the report, and what to measure."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from harness.benchmark import Benchmark
 from harness.discover import suggestion
 from harness.errors import UsageError
 from harness.evaluate import Ask, Mark
+from harness.hub import Served, checkpoint
 from harness.stage import Stage, ordered
 
 
@@ -73,6 +75,30 @@ class Recipe:
         return moved
 
 
+def evaluation(
+    *,
+    model: str,
+    benchmarks: Sequence[Benchmark],
+    engine: str,
+    base_url: str | None = None,
+    system: str | None = None,
+    name: str | None = None,
+    limit: int | None = None,
+) -> Recipe:
+    """A recipe of one row: `model` on some benchmarks, with nothing to compare it with."""
+    measured: Stage = Served(name=model, base_url=base_url) if base_url else checkpoint(model)
+    label = model.rstrip("/").rpartition("/")[2]
+    return Recipe(
+        name=name or label,
+        summary=f"{model} on {', '.join(benchmark.name for benchmark in benchmarks)}",
+        stages={"model": measured},
+        models={label: Row(model=measured, system=system)},
+        benchmarks=tuple(benchmarks),
+        engine=engine,
+        limit=limit,
+    )
+
+
 def with_engine(value: Any, engine: str, done: dict[int, Any]) -> Any:
     """A copy of a value in which every field called `engine` is `engine`, stages shared as before."""
     if id(value) in done:
@@ -84,7 +110,9 @@ def with_engine(value: Any, engine: str, done: dict[int, Any]) -> Any:
             moved = {name: with_engine(item, engine, done) for name, item in value.items()}
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = {
-                field.name: engine if field.name == "engine" else with_engine(getattr(value, field.name), engine, done)
+                field.name: engine
+                if field.name == "engine"
+                else with_engine(getattr(value, field.name), engine, done)
                 for field in dataclasses.fields(value)
             }
             moved = dataclasses.replace(value, **fields)

@@ -239,7 +239,7 @@ class ServerPool:
             old.stop() if self.machine.gpus else old.release()
         try:
             server = self.arriving(service) or self.start(service, log)
-            self.current = server, server.ready()
+            self.current = server, ready_or_stopped(server)
         finally:
             if old is not None:
                 old.stop()
@@ -276,15 +276,25 @@ class ServerPool:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
+def ready_or_stopped(server: Server) -> Endpoint:
+    """The endpoint once the server is ready. A server that fails, or is interrupted, is not left."""
+    try:
+        return server.ready()
+    except BaseException:
+        server.stop()
+        raise
+
+
 def service_of(engine: Engine, model: Path, served_as: str, sampling: Sampling) -> Service:
     """The key of a server: the sampling counts only where the engine fixes it at start-up."""
     fixed = replace(sampling, max_tokens=0, draws=1, seed=0) if engine.per_sampling else None
     return Service(engine=engine, model=model.resolve(), served_as=served_as, sampling=fixed)
 
 
-def supervised(command: list[str]) -> list[str]:
+def supervised(command: list[str], grace: float = GRACE) -> list[str]:
+    """The command below a supervisor, to be started with a pipe as its standard input."""
     script = Path(__file__).with_name("supervise.py")
-    return [sys.executable, "-I", "-S", str(script), str(os.getpid()), str(GRACE), "--", *command]
+    return [sys.executable, "-I", "-S", str(script), str(os.getpid()), str(grace), "--", *command]
 
 
 def server_environment(engine: Engine, machine: Machine, mark: str) -> dict[str, str]:

@@ -57,7 +57,8 @@ class Stage:
     @property
     def identity(self) -> dict[str, Json]:
         """Class, version and fields, with input stages by key: what the key is a hash of."""
-        return described(self)
+        identity: dict[str, Json] = described(self)
+        return identity
 
     @property
     def inputs(self) -> list["Stage"]:

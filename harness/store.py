@@ -19,14 +19,16 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from harness.client import Endpoint
 from harness.discover import find_engine
 from harness.engines import Engine
 from harness.errors import HarnessError, StageError
 from harness.files import write_json
+from harness.hub import Served
 from harness.machine import Machine
 from harness.progress import Progress
 from harness.sandboxes import Sandbox
-from harness.serve import Endpoint, ServerPool
+from harness.serve import ServerPool
 from harness.stage import Service, Stage, ordered
 from harness.types import Sampling
 
@@ -72,7 +74,9 @@ class Context:
 
     def _wanted(self, service: Service) -> tuple[Engine, Path, str, Sampling, Path]:
         model, name = self.path(service.model) / "model", service.model.key
-        log = self._store.root / "logs" / f"{name}-{service.engine}.log"
+        if isinstance(service.model, Served):
+            name = service.model.name
+        log = self._store.root / "logs" / f"{service.model.key}-{service.engine}.log"
         return find_engine(service.engine), model, name, service.sampling, log
 
     def sandbox(self) -> Sandbox:
@@ -245,18 +249,18 @@ class Runner:
     def __init__(self, store: RunStore, context: Context) -> None:
         self.store = store
         self.context = context
-        self.warm: Service | None = None
-        self.ahead: Service | None = None
+        self.warm: Running | None = None
+        self.ahead: Running | None = None
 
     def build(self, labels: dict[str, Stage]) -> None:
         """Builds the labelled stages and all they read."""
-        names = {stage.key: label for label, stage in labels.items()}
+        names = readable(labels)
         pending = [stage for stage in ordered(list(labels.values())) if not self.done(stage)]
         while pending:
             stage = self.choose(pending)
             pending.remove(stage)
             self.start_ahead(stage, pending)
-            with self.context.progress.stage(names.get(stage.key, stage.key)):
+            with self.context.progress.stage(names[stage.key]):
                 self.store.build(stage, self.context)
 
     def done(self, stage: Stage) -> bool:
@@ -269,24 +273,43 @@ class Runner:
         """The next stage to run; see the class."""
 
         def rank(stage: Stage) -> int:
-            service = stage.service()
-            if service is None:
+            wanted = server_of(stage)
+            if wanted is None:
                 return 1
-            return 0 if service == self.warm else 2 if service == self.ahead else 3
+            return 0 if wanted == self.warm else 2 if wanted == self.ahead else 3
 
         return min((stage for stage in pending if self.ready(stage)), key=rank)
 
     def start_ahead(self, stage: Stage, pending: list[Stage]) -> None:
         """Starts the server that the stages after this one need first, if its checkpoint is there."""
-        service = stage.service()
-        if service is not None:
-            self.warm, self.ahead = service, None if service == self.ahead else self.ahead
+        if (server := server_of(stage)) is not None:
+            self.warm, self.ahead = server, None if server == self.ahead else self.ahead
         if self.ahead is not None:
             return
-        waiting = [later.service() for later in pending if self.ready(later)]
-        waiting += [later.service() for later in pending if not self.ready(later)]
-        for wanted in waiting:
-            if wanted is not None and wanted != self.warm and self.done(wanted.model):
-                self.context.prefetch(wanted)
-                self.ahead = wanted
+        for later in sorted(pending, key=self.ready, reverse=True):
+            service, server = later.service(), server_of(later)
+            if service is not None and server != self.warm and self.done(service.model):
+                self.context.prefetch(service)
+                self.ahead = server
                 return
+
+
+Running = tuple[str, str, Sampling | None]
+
+
+def server_of(stage: Stage) -> Running | None:
+    """What tells servers apart: checkpoint, engine, and the sampling where the engine fixes it."""
+    service = stage.service()
+    if service is None:
+        return None
+    fixed = service.sampling if find_engine(service.engine).per_sampling else None
+    return service.model.key, service.engine, fixed
+
+
+def readable(labels: dict[str, Stage]) -> dict[str, str]:
+    """A name for each stage's key: its label, or its kind and the label of the stage that reads it."""
+    names = {stage.key: label for label, stage in labels.items()}
+    for label, stage in labels.items():
+        for read in ordered([stage]):
+            names.setdefault(read.key, f"{label} · {read.kind}")
+    return names

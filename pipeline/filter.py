@@ -79,7 +79,9 @@ class Filter(Stage):
 
 def reasons(dropped: list[Dropped]) -> str:
     """`12 truncated, 3 repetition`."""
-    return ", ".join(f"{count} {name}" for name, count in Counter(row.reason for row in dropped).most_common())
+    return ", ".join(
+        f"{count} {name}" for name, count in Counter(row.reason for row in dropped).most_common()
+    )
 
 
 def reason_to_drop(row: Generation, tokens: int, thresholds: Thresholds) -> Reason | None:

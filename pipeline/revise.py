@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import StageError
 from harness.client import Request
+from harness.errors import StageError
 from harness.evaluate import ask, conversation, draw_seed
 from harness.files import write_rows
 from harness.generate import read_rows

@@ -15,6 +15,7 @@ from harness.generate import read_rows
 from harness.stage import Stage
 from harness.store import Context
 from harness.types import Generation
+from pipeline.quiet import quiet
 from pipeline.tokens import StudentTokens
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Scorer:
         import torch
         from transformers import AutoModelForCausalLM
 
+        quiet()
         torch.set_num_threads(threads)
         self.tokens = StudentTokens(model)
         self.system = system

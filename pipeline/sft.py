@@ -17,6 +17,7 @@ from harness.generate import read_rows
 from harness.stage import Stage
 from harness.store import Context
 from harness.types import Generation
+from pipeline.quiet import quiet
 from pipeline.tokens import StudentTokens
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Sft(Stage):
     def run(self, out: Path, context: Context) -> None:
         import torch
 
+        quiet()
         torch.set_num_threads(context.machine.train_threads)
         base, work = context.path(self.base) / "model", out / "work"
         rows = list(read_rows(context.path(self.data) / "generations.jsonl", Generation))

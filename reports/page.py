@@ -9,12 +9,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.files import write_json, write_whole
 from reports.published import Ambiguity, Published
-from reports.table import Entry, cell, delta_cell, published_cell, verdict_cell
+from reports.table import Entry, cell, delta_cell, lenient_cell, published_cell, verdict_cell
 
 Cell = str | int | float | None
 
 COLUMNS = (
-    "row", "benchmark", "published", "measured ± SE over re-runs", "SE over questions",
+    "row", "benchmark", "published", "measured ± SE over re-runs", "lenient rule",
+    "SE over questions",
     "questions × draws", "Δ [90 %]", "margin", "verdict", "truncated", "no answer", "ungraded", "missing",
 )  # fmt: skip
 
@@ -100,6 +101,7 @@ def cells(entry: Entry) -> list[str]:
         entry.benchmark,
         published_cell(entry),
         cell(entry),
+        lenient_cell(entry),
         "–" if entry.se_questions is None else f"{entry.se_questions:.1f}",
         f"{entry.questions} × {entry.draws}" if entry.questions else "–",
         delta_cell(entry),

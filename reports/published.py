@@ -56,6 +56,7 @@ class PublishedClaim(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     source: str
     sampling: str
+    own_sampling: bool
     claim: Claim
 
 
@@ -107,6 +108,7 @@ def claims(published: Published, recipe: str) -> list[PublishedClaim]:
             model=model.name,
             source=model.source,
             sampling=model.sampling or published.sampling,
+            own_sampling=model.own_sampling,
             claim=claim(published, model, benchmark),
         )
         for model in published.models

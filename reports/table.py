@@ -152,12 +152,18 @@ def with_claim(line: Entry, claimed: PublishedClaim, measurement: Measurement | 
         source=claimed.source,
         claim_sampling=claimed.sampling,
         counts=attainable(claimed.claim, line),
+        notes=line.notes + other_sampling(claimed),
         verdict=found.name,
         delta=found.delta,
         interval=found.interval,
         draws_needed=found.draws_needed,
         reason=found.reason,
     )
+
+
+def other_sampling(claimed: PublishedClaim) -> tuple[str, ...]:
+    """A note where the value was published under settings that are not the paper's protocol."""
+    return (f"published under {claimed.sampling}",) if claimed.own_sampling else ()
 
 
 def verdict(claim: Claim, measurement: Measurement | None) -> Verdict:
@@ -188,6 +194,11 @@ def cell(line: Entry) -> str:
     if line.se_rerun is None:
         return f"{line.measured:.1f} ± ? (no error over re-runs from {line.draws} draw{plural(line.draws)})"
     return f"{line.measured:.1f} ± {line.se_rerun:.1f}"
+
+
+def lenient_cell(line: Entry) -> str:
+    """The score under the lenient rule on the whole text: how much the extraction matters."""
+    return "–" if line.lenient is None else f"{line.lenient:.1f}"
 
 
 def published_cell(line: Entry) -> str:

@@ -53,19 +53,29 @@ def test_the_row_keeps_tokens_finish_reason_latency_seed_and_request_id() -> Non
     assert row.latency > 0
     assert row.seed == 3
     assert row.request_id.startswith("chatcmpl-")
-    assert (row.model, row.engine, row.honoured, row.kept) == ("tiny", "fake 1.0", ("seed",), {"order": [2, 0]})
+    assert (row.model, row.engine, row.honoured, row.kept) == (
+        "tiny",
+        "fake 1.0",
+        ("seed",),
+        {"order": [2, 0]},
+    )
     assert row.prompt == "what is q?"
 
 
 def test_max_tokens_of_one_request_cuts_that_one_off() -> None:
     with running() as endpoint:
-        short, whole = complete(endpoint, request(sampling=Sampling(temperature=1.0, max_tokens=4)), request())
+        short, whole = complete(
+            endpoint, request(sampling=Sampling(temperature=1.0, max_tokens=4)), request()
+        )
     assert (short.finish_reason, short.truncated, short.answer) == ("length", True, "")
     assert whole.finish_reason == "stop"
 
 
 def test_an_answer_of_another_model_names_both() -> None:
-    with running("--answer-model", "impostor") as endpoint, pytest.raises(ServerError, match=r"'tiny'.*'impostor'"):
+    with (
+        running("--answer-model", "impostor") as endpoint,
+        pytest.raises(ServerError, match=r"'tiny'.*'impostor'"),
+    ):
         complete(endpoint, request())
 
 
@@ -143,6 +153,11 @@ def test_token_lengths_of_a_character_in_two_tokens() -> None:
 
 def test_token_lengths_of_a_character_cut_off_at_the_limit() -> None:
     assert byte_lengths([b"a", b""], "a\ufffd") == [1, 3]
+
+
+def test_token_lengths_of_bytes_that_make_no_character() -> None:
+    assert byte_lengths([b"a", b"", b"b", b"<|im_end|>"], "a\ufffdb") == [1, 3, 1, 0]
+    assert byte_lengths([b"a", b"", b"<|im_end|>"], "a\ufffd\ufffd") == [1, 0, 6]
 
 
 def test_token_lengths_that_cannot_add_up_are_not_invented() -> None:

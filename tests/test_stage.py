@@ -14,10 +14,13 @@ class Source(Stage):
     seed: int = 0
 
 
+COLD = Sampling(temperature=0.6, max_tokens=8)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step(Stage):
     data: Stage
-    sampling: Sampling = Sampling(temperature=0.6, max_tokens=8)
+    sampling: Sampling = COLD
     more: tuple[Stage, ...] = ()
 
 

@@ -5,6 +5,8 @@ argument list and in what they honour, and in nothing else.
 """
 
 import functools
+import itertools
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,10 +71,23 @@ class Engine:
 
     def dtype(self, machine: Machine) -> str:
         """Of weights and activations. float32 on a CPU, where it is the faster one as well."""
-        return "bfloat16" if machine.gpus else "float32"
+        return self.argument(machine, ("--dtype",)) or ("bfloat16" if machine.gpus else "float32")
 
     def tensor_parallel(self, machine: Machine) -> int:
-        return max(1, machine.gpus)
+        """Of how many GPUs one copy of the model takes: all, unless machine.toml says otherwise."""
+        given = self.argument(machine, ("--tensor-parallel-size", "-tp", "--tp", "--tp-size"))
+        return int(given) if given else max(1, machine.gpus)
+
+    def argument(self, machine: Machine, switches: tuple[str, ...]) -> str:
+        """What machine.toml's arguments give for a switch, "" where they do not: it must be recorded."""
+        words = [part for word in machine.engine(self.name).arguments for part in word.split("=", 1)]
+        return next((value for word, value in itertools.pairwise(words) if word in switches), "")
+
+    def threads(self) -> dict[str, str]:
+        """On a CPU: one core is left to the HTTP side and to a training run, and waiting threads sleep:
+        spinning on a busy core costs a factor of ten."""
+        cores = len(os.sched_getaffinity(0))
+        return {"OMP_NUM_THREADS": str(max(1, cores - 1)), "OMP_WAIT_POLICY": "PASSIVE"}
 
     def fingerprint(self, machine: Machine) -> dict[str, str]:
         """What is recorded with every file of rows; rows of two fingerprints are never mixed."""

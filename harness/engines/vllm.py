@@ -6,6 +6,7 @@ missing package metadata; binds 0.0.0.0 unless told otherwise; without `--genera
 checkpoint's generation_config.json changes the defaults.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,7 +35,7 @@ class Vllm(Engine):
             *("--seed", "0"),
             *("--max-num-seqs", str(max(1, machine.concurrency))),
             "--disable-uvicorn-access-log",
-            *(self.gpu_arguments(machine) if machine.gpus else ("--enforce-eager",)),
+            *(self.gpu_arguments(machine) if machine.gpus else self.cpu_arguments(model)),
             *machine.engine(self.name).arguments,
         ]
 
@@ -44,20 +45,29 @@ class Vllm(Engine):
             *("--gpu-memory-utilization", "0.9"),
         ]
 
+    def cpu_arguments(self, model: Path) -> list[str]:
+        """No prompt is computed in two steps: vLLM 0.32.0 then rewinds the request's generator, which
+        a CPU generator refuses ("CPU Generator does not use offset"), and the engine dies."""
+        return [
+            "--enforce-eager",
+            "--no-enable-chunked-prefill",
+            *("--max-num-batched-tokens", str(max(8192, context_length(model)))),
+        ]
+
     def environment(self, machine: Machine) -> dict[str, str]:
-        """On a CPU: 1 GiB of KV cache, and threads that sleep while they wait, unbound: pinned to
-        cores that another process keeps busy, they would collapse."""
-        cpu = {
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "OMP_NUM_THREADS": str(machine.train_threads),
-        }
-        return {
-            "VLLM_NO_USAGE_STATS": "1",
-            **({} if machine.gpus else cpu),
-            **super().environment(machine),
-        }
+        """On a CPU: 1 GiB of KV cache, and threads that are bound to no core: another process may
+        keep just that one busy."""
+        cpu = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", **self.threads()}
+        return {"VLLM_NO_USAGE_STATS": "1", **({} if machine.gpus else cpu), **super().environment(machine)}
+
+
+def context_length(model: Path) -> int:
+    """Tokens of prompt and response together, as config.json says; 0 where it does not."""
+    try:
+        config = json.loads((model / "config.json").read_bytes())
+    except FileNotFoundError:
+        return 0
+    return int(config.get("max_position_embeddings", 0))
 
 
 vllm = Vllm()

@@ -15,6 +15,7 @@ becomes {12, 33}), it takes the last number anywhere where no box is, and it mis
 import atexit
 import logging
 import multiprocessing
+import os
 import re
 import threading
 from concurrent.futures import TimeoutError as TookTooLong
@@ -29,6 +30,7 @@ LONGEST_BOX = 1_000
 LONGEST_INTEGER = 200
 UNBALANCED_BOXES = 200
 
+BOXES = ("\\boxed", "\\fbox", "\\framebox")
 BOX_START = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?:\[[^\]\n]{0,20}\]\s*){0,2}\{")
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
@@ -39,21 +41,17 @@ def last_box(text: str) -> str | None:
     Escaped braces do not count. At most 200 unbalanced boxes are passed over, and a box longer than
     10,000 characters is none, so that no text takes long.
     """
-    end = len(text)
+    starts = {command: text.rfind(command) for command in BOXES}
     for _ in range(UNBALANCED_BOXES):
-        end = last_command(text, end)
-        if end < 0:
+        command = max(starts, key=lambda name: starts[name])
+        if starts[command] < 0:
             return None
-        opened = BOX_START.match(text, end)
+        opened = BOX_START.match(text, starts[command])
         content = balanced(text, opened.end()) if opened else None
         if content is not None:
             return content
+        starts[command] = text.rfind(command, 0, starts[command])
     return None
-
-
-def last_command(text: str, end: int) -> int:
-    r"""Where the last `\boxed`, `\fbox` or `\framebox` before `end` starts, or -1."""
-    return max(text.rfind(command, 0, end) for command in ("\\boxed", "\\fbox", "\\framebox"))
 
 
 def balanced(text: str, start: int) -> str | None:
@@ -76,7 +74,7 @@ WRAPPER = re.compile(
 )
 COLOURED = re.compile(r"\\(?:color|textcolor)\s*\{[^{}]*\}")
 DECORATION = re.compile(
-    r"\^\s*\{?\s*\\circ\s*\}?|°|\\?%|\\?\$|\\[()\[\]]|\\(?:left|right|displaystyle)\b"
+    r"\^\s*\{?\s*\\circ\s*\}?|°|[€£]|\\?%|\\?\$|\\[()\[\]]|\\(?:left|right|displaystyle)\b"
     r"|\\\\|`|\\pmod\s*\{[^{}]*\}|\(?\s*\\?(?:mod|bmod)\s*\d+\s*\)?"
 )
 SPACE = re.compile(r"\\[,;:! ]|~|\s|\{,\}(?=\d{3})")
@@ -141,7 +139,7 @@ class Verifier:
     `seconds` is killed and the answer counts as wrong. Importing takes seconds: the processes stay.
     """
 
-    workers: int = 1
+    workers: int = field(default_factory=lambda: max(1, min(4, (os.cpu_count() or 1) // 2)))
     seconds: float = 12.0
     _pool: ProcessPool | None = field(default=None, repr=False)
     _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)

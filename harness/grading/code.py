@@ -209,7 +209,11 @@ def verdict_of(execution: Execution, judgement: bool | int) -> CodeVerdict:
             passed=passed,
             results=[*before, judgement],
             error_code=None if passed else code,
-            message="" if passed else "wrong answer",
+            message=""
+            if passed
+            else "wrong answer"
+            if code == WRONG_ANSWER
+            else "comparing the value failed",
         )
     code = CODES[last.status]
     whole = last.status in ("crash", "load_error")

@@ -42,7 +42,7 @@ class BubblewrapSandbox:
         self.settings = machine.sandbox
         self.packages = image.installed_packages("3.11", say)
         self.uids = itertools.count(FIRST_UID)
-        self.pool = Pool(self.start, self.settings.workers, REMEDY)
+        self.pool = Pool(self.start, self.settings.workers, REMEDY, say)
 
     def run(
         self, program: Program, inputs: list[str], limits: Limits, accept: Accept = accept_all

@@ -12,10 +12,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import docker
 from docker.errors import DockerException
 from docker.models.containers import Container
 
-import docker
 from harness.errors import SandboxError
 from harness.machine import Machine
 from harness.sandboxes import Accept, Execution, Limits, Program, Say, accept_all, image
@@ -37,7 +37,7 @@ class DockerSandbox:
         self.starting = threading.Lock()
         reap(self.client)
         image.build(self.client, self.settings.image, say)
-        self.pool = Pool(self.start, self.settings.workers, REMEDY)
+        self.pool = Pool(self.start, self.settings.workers, REMEDY, say)
 
     def run(
         self, program: Program, inputs: list[str], limits: Limits, accept: Accept = accept_all
@@ -90,7 +90,7 @@ class Attached:
         self.client = client
         self.container = container
         streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-        self.stream = client.api.attach_socket(container.id, params=streams)
+        self.stream = client.api.attach_socket(str(container.id), params=streams)
         self.socket: socket.socket = getattr(self.stream, "_sock", self.stream)
         self.received = bytearray()
         self.raw = bytearray()
@@ -131,7 +131,7 @@ class Attached:
         self.stream.close()
         self.socket.close()
         try:
-            self.client.api.remove_container(self.container.id, force=True)
+            self.client.api.remove_container(str(self.container.id), force=True)
         except DockerException:
             return  # already removed, or being removed, by the engine itself
 

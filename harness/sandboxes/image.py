@@ -14,17 +14,17 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
+import docker
 from docker.errors import BuildError, DockerException, ImageNotFound
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-import docker
 from harness.errors import SandboxError
 
 Say = Callable[[str], None]
@@ -43,22 +43,19 @@ DEBIAN_PYTHON = "python3.11-minimal,libpython3.11-stdlib,libstdc++6"
 
 
 def build(client: docker.DockerClient, tag: str, say: Say) -> None:
-    """Builds the sandbox image `tag`, with or without a registry. Takes about two minutes.
+    """Builds the sandbox image `tag` where the engine lacks it, with or without a registry.
 
-    Raises SandboxError, with the tool's last words, where it cannot be built.
+    Takes about two minutes, once. A change of PACKAGES needs a new tag. Raises SandboxError, with the
+    tool's last words, where it cannot be built.
     """
     with FileLock(cache_folder() / "image.lock"):
         if present(client, tag):
             return
         say(f"building the sandbox image {tag} (once, about two minutes)")
-        packages: list[Path] = []
-        installing = threading.Thread(target=lambda: packages.append(installed_packages("3.11", say)))
-        installing.start()
-        try:
+        with ThreadPoolExecutor(1) as beside:
+            packages = beside.submit(installed_packages, "3.11", say)
             base = base_image(client, say)
-        finally:
-            installing.join()
-        build_on(client, base, tag, packages[0] if packages else installed_packages("3.11", say))
+        build_on(client, base, tag, packages.result())
         say(f"sandbox image {tag} is ready")
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from harness.errors import SandboxError
-from harness.sandboxes import Accept, Execution, Limits, Outcome, Program, accept_all
+from harness.sandboxes import Accept, Execution, Limits, Outcome, Program, Say, accept_all
 
 START_SECONDS = 60.0
 GRACE_SECONDS = 60.0
@@ -49,8 +49,9 @@ class End(msgspec.Struct, frozen=True):
 class Pool:
     """At most `size` guests, each started when first needed and kept while it stays clean."""
 
-    def __init__(self, start: Callable[[], Channel], size: int, remedy: str) -> None:
+    def __init__(self, start: Callable[[], Channel], size: int, remedy: str, say: Say) -> None:
         self.start = start
+        self.say = say
         self.remedy = remedy
         self.idle: queue.LifoQueue[Channel | None] = queue.LifoQueue()
         self.lock = threading.Lock()
@@ -72,7 +73,8 @@ class Pool:
         try:
             try:
                 channel, execution = self.attempt(channel, program, inputs, limits, accept)
-            except BrokenGuest:
+            except BrokenGuest as error:
+                self.say(f"a sandbox broke and is replaced ({error}); its program runs again")
                 channel, execution = self.attempt(None, program, inputs, limits, accept)
         except BrokenGuest as error:
             channel = None

@@ -24,7 +24,7 @@ END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>
 SYSTEM = "You are a helpful assistant."
 CONTEXT = 512
 BLOCK = 256
-ROWS = 32
+ROWS = 12
 
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
@@ -55,13 +55,13 @@ class Reading:
 
 BASE = Reading(
     name="base", hidden=128, feed_forward=384, layers=4, heads=4,
-    tokens=6_000_000, learning_rate=2e-3, lessons=0.5,
-    styles={"direct": 0.3, "short": 0.4, "full": 0.3},
-    subjects={"math": 0.5, "science": 0.4, "code": 0.1}, seed=1,
+    tokens=6_000_000, learning_rate=2e-3, lessons=0.6,
+    styles={"direct": 0.3, "short": 0.35, "full": 0.25, "checked": 0.1},
+    subjects={"math": 0.4, "science": 0.4, "code": 0.2}, seed=1,
 )  # fmt: skip
 TEACHER = Reading(
-    name="teacher", hidden=192, feed_forward=512, layers=5, heads=6,
-    tokens=14_000_000, learning_rate=2e-3, lessons=0.8,
+    name="teacher", hidden=160, feed_forward=448, layers=4, heads=6,
+    tokens=9_000_000, learning_rate=2e-3, lessons=0.8,
     styles={"direct": 0.06, "short": 0.14, "full": 0.5, "checked": 0.3},
     subjects={"math": 0.4, "science": 0.4, "code": 0.2}, seed=2,
 )  # fmt: skip
@@ -164,7 +164,9 @@ def read(reading: Reading, tokenizer: PreTrainedTokenizerFast, out: Path) -> Non
         optimizer.zero_grad()
         if step % 50 == 0 or step == steps - 1:
             speed = (step + 1) * ROWS * BLOCK / (time.time() - started)
-            print(f"{reading.name} {step + 1}/{steps} loss {loss.item():.3f} {speed:.0f} tokens/s", flush=True)
+            print(
+                f"{reading.name} {step + 1}/{steps} loss {loss.item():.3f} {speed:.0f} tokens/s", flush=True
+            )
         if step and step % 120 == 0 and "--snapshots" in sys.argv:
             save(model, tokenizer, out.with_name(f"{out.name}-{step}"))
     save(model, tokenizer, out)

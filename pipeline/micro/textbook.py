@@ -127,27 +127,28 @@ def solve_sum(drawn: Sum, style: Style) -> str:
 
 
 def fact(element: Element, aspect: str) -> str:
-    return f"{element.name} has {aspect} {getattr(element, aspect)}"
+    return f"{element.name} {aspect} {getattr(element, aspect)}"
 
 
 def solve_choice(drawn: Choice, order: list[int], style: Style) -> str:
     """`order[i]` is the element that stands at letter i."""
-    letter = "ABCD"[order.index(drawn.right)]
     right = drawn.elements[drawn.right]
+    letter = "ABCD"[order.index(drawn.right)]
     answer = f"The answer is \\boxed{{{letter}}}."
-    shown = [drawn.elements[index] for index in order]
-    facts = [fact(element, drawn.aspect) for element in shown]
+    values = [(drawn.elements[index], getattr(drawn.elements[index], drawn.aspect)) for index in order]
+    facts = [f"{e.name} {at} {drawn.aspect} {v}" for at, (e, v) in zip("ABCD", values, strict=True)]
     value = getattr(right, drawn.aspect)
     ending = f"{drawn.wanted} {value}" if drawn.wanted in ("largest", "smallest") else f"wanted {value}"
+    conclusion = f"{ending} so {right.name} {letter}"
     match style:
         case "direct":
             return respond([f"It is {right.name}"], answer)
         case "short":
             return respond([fact(right, drawn.aspect)], answer)
         case "full":
-            return respond([*facts, f"{ending} so {right.name}"], answer)
+            return respond([*facts, conclusion], answer)
         case "checked":
-            return respond([*facts, f"{ending} so {right.name}", f"{right.name} is {letter}"], answer)
+            return respond([*facts, conclusion, f"Check: {fact(right, drawn.aspect)}"], answer)
 
 
 # Programs -----------------------------------------------------------------------------------
@@ -158,25 +159,21 @@ def solve_program(drawn: Program, style: Style) -> str:
     listing = f"b = [{drawn.change.python} for x in a if {drawn.keep.python}]"
     show = f"print({drawn.result.python})"
     code = f"```python\n{read}\n{listing}\n{show}\n```"
+    plan = [
+        f"Keep {drawn.keep.meaning}: {drawn.keep.python}",
+        f"Then {drawn.change.meaning}: {drawn.change.python}",
+        f"Print {drawn.result.meaning}: {drawn.result.python}",
+    ]
     match style:
         case "direct":
             return respond(["Write it"], code)
         case "short":
             return respond([f"b = [{drawn.change.python}]"], code)
         case "full":
-            thinking = [
-                f"Keep {drawn.keep.words}: {drawn.keep.python}",
-                f"Then {drawn.change.words}: {drawn.change.python}",
-                f"Print {drawn.result.words}: {drawn.result.python}",
-            ]
-            return respond(thinking, code)
+            return respond(plan, code)
         case "checked":
-            thinking = [
-                f"First {drawn.keep.words} means {drawn.keep.python}",
-                f"Next {drawn.change.words} means {drawn.change.python}",
-                f"Last {drawn.result.words} means {drawn.result.python}",
-            ]
-            return respond(thinking, code)
+            check = f"Check: {drawn.change.python} if {drawn.keep.python}"
+            return respond([*plan, check], code)
 
 
 # Texts --------------------------------------------------------------------------------------
@@ -207,7 +204,7 @@ def drill(rng: random.Random) -> str:
         case _:
             drawn_program = train_program(rng)
             step = rng.choice((drawn_program.keep, drawn_program.change, drawn_program.result))
-            return f"{step.words}: {step.python}"
+            return f"{step.meaning}: {step.python}"
 
 
 def train_sum(rng: random.Random) -> Sum:

@@ -126,7 +126,7 @@ def dasd_micro(seed: int, engine: str = "vllm") -> Recipe:
         },
         benchmarks=BENCHMARKS,
         engine=engine,
-        published="dasd_micro",
+        published="",
     )
 
 

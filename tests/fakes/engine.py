@@ -13,7 +13,7 @@ from typing import ClassVar
 from harness.client import Endpoint, Request
 from harness.engines import ALL_PARAMETERS, OPENAI_PARAMETERS, Engine
 from harness.machine import Machine
-from harness.serve import answers
+from harness.serve import answers, supervised
 from harness.types import Message, Sampling
 
 SERVER = Path(__file__).with_name("openai_server.py")
@@ -67,11 +67,13 @@ def request(question: str = "q", draw: int = 0, **changes: object) -> Request:
 
 @contextlib.contextmanager
 def running(*switches: str, model: str = "tiny", engine: Engine | None = None) -> Iterator[Endpoint]:
-    """The fake server as a process of its own, ready to answer."""
+    """The fake server as a process of its own, ready to answer. It does not outlive the tests."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, str(SERVER), "--port", str(port), "--model", model, *switches])
+    command = [sys.executable, str(SERVER), "--port", str(port), "--model", model, *switches]
+    process = subprocess.Popen(supervised(command, grace=0.0), stdin=subprocess.PIPE)
+    assert process.stdin is not None
     asked = engine or FakeEngine()
     endpoint = Endpoint(
         base_url=f"http://127.0.0.1:{port}/v1",
@@ -86,5 +88,5 @@ def running(*switches: str, model: str = "tiny", engine: Engine | None = None) -
             time.sleep(0.05)
         yield endpoint
     finally:
-        process.kill()
+        process.stdin.close()
         process.wait()

@@ -20,7 +20,21 @@ from typing import Any
 
 from aiohttp import web
 
-WORDS = "sum carry remainder seven boxed therefore argon neon two digit é 水 \u2028 and so".split(" ")
+WORDS = (
+    "sum",
+    "carry",
+    "remainder",
+    "seven",
+    "boxed",
+    "argon",
+    "neon",
+    "digit",
+    "é",
+    "水",
+    "\u2028",
+    "and",
+    "so",
+)
 
 
 @dataclass
@@ -32,6 +46,7 @@ class State:
     in_flight: int = 0
     most_in_flight: int = 0
     serial: int = 0
+    process_seed: int = 0
     started: float = field(default_factory=time.monotonic)
 
 
@@ -66,7 +81,8 @@ def refusal(body: dict[str, Any], state: State) -> web.Response | None:
         return web.json_response({"error": {"message": f"unknown parameter {unknown[0]}"}}, status=400)
     if options.context and len(json.dumps(body)) + body["max_tokens"] > options.context:
         return web.json_response(
-            {"error": {"message": f"This model's maximum context length is {options.context} tokens."}}, status=400
+            {"error": {"message": f"This model's maximum context length is {options.context} tokens."}},
+            status=400,
         )
     return None
 
@@ -84,7 +100,9 @@ def logprobs(words: list[str], chat: bool, stopped: bool) -> dict[str, Any]:
     }
 
 
-def completion(body: dict[str, Any], options: argparse.Namespace, words: list[str], chat: bool) -> dict[str, Any]:
+def completion(
+    body: dict[str, Any], options: argparse.Namespace, words: list[str], chat: bool
+) -> dict[str, Any]:
     """The answer's JSON, shaped as vLLM or, with --style sglang, as SGLang shapes it."""
     stopped = len(words) < body["max_tokens"]
     text = options.text if options.text is not None else "".join(words)
@@ -101,7 +119,11 @@ def completion(body: dict[str, Any], options: argparse.Namespace, words: list[st
     if options.style == "sglang":
         choice["matched_stop"] = 151645 if stopped else None
         usage |= {"prompt_tokens_details": None, "reasoning_tokens": 0}
-    extra = {"metadata": {"weight_version": "default"}} if options.style == "sglang" else {"system_fingerprint": "x"}
+    extra = (
+        {"metadata": {"weight_version": "default"}}
+        if options.style == "sglang"
+        else {"system_fingerprint": "x"}
+    )
     return {
         "id": f"chatcmpl-{random.SystemRandom().getrandbits(64):x}",
         "object": "chat.completion" if chat else "text_completion",
@@ -118,16 +140,22 @@ async def answer(request: web.Request) -> web.StreamResponse:
     body = await request.json()
     state.asked.append(body)
     state.serial += 1
+    state.process_seed = body.get("seed", 0)
+    place = state.in_flight
     refused = refusal(body, state)
     if refused is not None:
         return refused
     await held(state)
+    if state.options.process_seed:
+        body["seed"] = state.process_seed * 1000 + place
     words = response_words(body, state.options, state.serial)
     state.finished += 1
     if state.options.die_after and state.finished > state.options.die_after:
         print("fatal: the engine core died", file=sys.stderr, flush=True)
         os._exit(7)
-    return web.json_response(completion(body, state.options, words, request.path.endswith("chat/completions")))
+    return web.json_response(
+        completion(body, state.options, words, request.path.endswith("chat/completions"))
+    )
 
 
 async def held(state: State) -> None:
@@ -143,7 +171,11 @@ async def held(state: State) -> None:
 
 async def health(request: web.Request) -> web.Response:
     state: State = request.app[STATE]
-    if state.options.hang_after and state.finished >= state.options.hang_after and not state.options.hang_politely:
+    if (
+        state.options.hang_after
+        and state.finished >= state.options.hang_after
+        and not state.options.hang_politely
+    ):
         await asyncio.sleep(3600)
     if time.monotonic() - state.started < state.options.warm_up:
         return web.Response(status=503)
@@ -152,7 +184,9 @@ async def health(request: web.Request) -> web.Response:
 
 async def models(request: web.Request) -> web.Response:
     name = request.app[STATE].options.model
-    return web.json_response({"object": "list", "data": [{"id": name, "object": "model", "max_model_len": 512}]})
+    return web.json_response(
+        {"object": "list", "data": [{"id": name, "object": "model", "max_model_len": 512}]}
+    )
 
 
 async def asked(request: web.Request) -> web.Response:
@@ -187,6 +221,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--child", action="store_true", help="start a child that ignores SIGTERM")
     parser.add_argument("--pids", type=Path, help="write the process ids of server and child here")
     parser.add_argument("--ignore-seed", action="store_true")
+    parser.add_argument("--process-seed", action="store_true", help="the last request's seed for all")
     parser.add_argument("--ignore-temperature", action="store_true", help="sample even at temperature 0")
     parser.add_argument("--greedy", action="store_true", help="never sample")
     parser.add_argument("--openai-only", action="store_true", help="400 for parameters OpenAI does not know")
@@ -200,7 +235,7 @@ def stubborn_child() -> int:
     if child == 0:
         os.setsid()
         script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
-        os.execv(sys.executable, [sys.executable, "-c", script])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-c", script])
     return child
 
 

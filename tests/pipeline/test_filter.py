@@ -46,5 +46,7 @@ def test_a_phrase_that_loops_inside_one_line_goes() -> None:
 
 
 def test_similar_lines_of_real_work_pass() -> None:
-    work = "<think>\n" + "\n".join(f"case {n}: {n}*{n}={n * n}" for n in range(9)) + "\n</think>\n\n\\boxed{81}"
+    work = (
+        "<think>\n" + "\n".join(f"case {n}: {n}*{n}={n * n}" for n in range(9)) + "\n</think>\n\n\\boxed{81}"
+    )
     assert reason_to_drop(row(work), 40, LIMITS) is None

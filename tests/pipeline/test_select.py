@@ -6,7 +6,8 @@ import random
 import pytest
 
 from harness.errors import StageError
-from pipeline.score import TokenScores
+from pipeline.collect import Collect
+from pipeline.score import Score, TokenScores
 from pipeline.select import (
     Divergence,
     Select,
@@ -17,8 +18,6 @@ from pipeline.select import (
     share_differing,
     split_sentences,
 )
-from pipeline.collect import Collect
-from pipeline.score import Score
 from tests.pipeline.rows import row
 
 
@@ -26,7 +25,9 @@ def scores(logprobs: list[float], token_bytes: list[int]) -> TokenScores:
     return TokenScores(question="q", draw=0, logprobs=logprobs, token_bytes=token_bytes)
 
 
-@pytest.mark.parametrize("text", ["One. Two! 3.5 is a number.\n\nEnd", "no end", "a\n\n\nb\n", "x² é. Ünï? ok"])
+@pytest.mark.parametrize(
+    "text", ["One. Two! 3.5 is a number.\n\nEnd", "no end", "a\n\n\nb\n", "x² é. Ünï? ok"]
+)
 def test_sentences_joined_are_the_text(text: str) -> None:
     assert "".join(split_sentences(text)) == text
 
@@ -51,7 +52,9 @@ def test_bytes_not_characters_align_the_tokenizers() -> None:
 
 
 def test_classes_follow_the_geometric_mean_not_the_sum() -> None:
-    long_and_even = classify("a b c d\n", scores([-0.1] * 8, [1] * 8), scores([-0.2] * 8, [1] * 8), math.log(2))
+    long_and_even = classify(
+        "a b c d\n", scores([-0.1] * 8, [1] * 8), scores([-0.2] * 8, [1] * 8), math.log(2)
+    )
     assert long_and_even[0].kind == "shared"
     student = classify("a b c d\n", scores([-2.0] * 8, [1] * 8), scores([-0.2] * 8, [1] * 8), math.log(2))
     assert student[0].kind == "student"
@@ -63,7 +66,9 @@ def test_unequal_tokenizers_give_what_equal_ones_give_when_probabilities_agree()
     for _ in range(50):
         cuts = sorted(rng.sample(range(1, len(text)), 6))
         pieces = [b - a for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-        found = classify(text, scores([-0.5] * len(pieces), pieces), scores([-0.5] * len(text), [1] * len(text)), 0.1)
+        found = classify(
+            text, scores([-0.5] * len(pieces), pieces), scores([-0.5] * len(text), [1] * len(text)), 0.1
+        )
         assert {sentence.kind for sentence in found} == {"shared"}
 
 

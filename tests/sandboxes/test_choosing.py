@@ -22,7 +22,8 @@ from harness.errors import SandboxError
 from harness.machine import Machine, SandboxSettings
 from harness.sandboxes import open_sandbox
 try:
-    sandbox = open_sandbox(Machine(sandbox=SandboxSettings(name=sys.argv[1])), lambda note: print("note:", note))
+    machine = Machine(sandbox=SandboxSettings(name=sys.argv[1]))
+    sandbox = open_sandbox(machine, lambda note: print("note:", note))
     print("opened", sandbox.name)
     sandbox.close()
 except SandboxError as error:
@@ -134,11 +135,16 @@ def still_there(sandboxed: list[object]) -> bool:
 def test_containers_of_dead_processes_are_removed_at_start() -> None:
     needs("docker")
     client = docker.connected()
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
     sandbox = docker.DockerSandbox(settings("docker"), print)
     try:
         mine = docker.owner(os.getpid()).split("/")
-        options = {**sandbox.options(), "labels": {docker.LABEL: "/".join([*mine[:2], dead.stdout.decode().strip(), "1"])}}
+        options = {
+            **sandbox.options(),
+            "labels": {docker.LABEL: "/".join([*mine[:2], dead.stdout.decode().strip(), "1"])},
+        }
         stale = client.containers.create(**options)
         docker.reap(client)
         assert stale.id not in [container.id for container in client.containers.list(all=True)]

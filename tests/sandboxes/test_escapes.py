@@ -1,5 +1,6 @@
 """Programs that try to get out, to harm, to cheat, or to spoil the next program."""
 
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_host_files_cannot_be_read(sandbox: Sandbox, tmp_path: Path) -> None:
 def test_only_tmp_is_writable_and_it_is_small(sandbox: Sandbox) -> None:
     code = """
 import os
-for folder in ("/", "/usr", "/opt/packages", "/etc", "/dev", "/dev/shm", "/var", "/run", "/proc/self", "/python"):
+for folder in "/ /usr /opt/packages /etc /dev /dev/shm /var /run /proc/self /python".split():
     try:
         open(folder + "/probe", "w")
         print("wrote", folder)
@@ -78,23 +79,26 @@ for line in open("/proc/self/status"):
     assert run(sandbox, code).output == "True True\n0 0 0 1 "
 
 
-def test_expected_outputs_are_nowhere_in_the_sandbox(sandbox: Sandbox) -> None:
+def test_expected_outputs_are_nowhere_in_the_programs_memory(sandbox: Sandbox) -> None:
+    given, expected = (f"needle-{secrets.token_hex(16)}" for _ in range(2))
     code = """
-import gc, sys
-found = [o for o in gc.get_objects() if isinstance(o, (list, dict, tuple)) and "needle" in str(o)[:10000]]
-for path in ("/proc/1/cmdline", "/proc/1/environ", "/proc/self/environ"):
-    try:
-        found += ["needle-7 from " + path] * ("needle-7" in open(path, errors="replace").read())
-    except OSError:
-        pass
-frame = sys._getframe()
-while frame:
-    found += [v for v in frame.f_locals.values() if isinstance(v, str) and v.startswith("needle-")]
-    frame = frame.f_back
-print(found[0] if found else "nothing")
+import re
+found = set()
+with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", buffering=0) as memory:
+    for line in maps:
+        span, allowed = line.split()[:2]
+        start, end = (int(part, 16) for part in span.split("-"))
+        try:
+            memory.seek(start)
+            found |= set(re.findall(rb"needle-[0-9a-f]{32}", memory.read(end - start)))
+        except (OSError, OverflowError, ValueError):
+            pass
+print(*(needle.decode() for needle in found))
 """
-    verdict = grade_program(code, [CodeTest(input="", output="needle-7")], None, sandbox, Limits(seconds=20))
-    assert not verdict.passed
+    verdict = grade_program(code, [CodeTest(input=given, output=expected)], None, sandbox, Limits(seconds=30))
+    assert (verdict.passed, verdict.message) == (False, "wrong answer")
+    outcome = sandbox.run(Program(code=code), [given], Limits(seconds=30)).outcomes[0]
+    assert outcome.output == given + "\n"
 
 
 def test_guest_can_be_neither_killed_nor_read_nor_traced(sandbox: Sandbox) -> None:
@@ -166,7 +170,8 @@ end = json.dumps({"exit": 0, "reason": "end", "out_of_memory": False, "dirty": "
 for fd in range(256):
     for kind in (b"O", b"E", b"H"):
         try:
-            os.write(fd, kind + struct.pack(">I", len(good)) + good + b"E" + struct.pack(">I", len(end)) + end)
+            size = struct.pack(">I", len(good))
+            os.write(fd, kind + size + good + b"E" + struct.pack(">I", len(end)) + end)
         except OSError:
             pass
 """

@@ -1,0 +1,152 @@
+"""Gathers what a recipe's stages left behind into one Report."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.evaluate import Mark, asked_counts
+from harness.generate import read_rows
+from harness.recipe import Recipe
+from harness.stage import Stage, ordered
+from harness.store import RunStore
+from harness.types import Grade
+from reports.page import Report, Section, peers_section
+from reports.published import Published, load_published
+from reports.table import Measurement, build_entries
+
+
+def assemble(store: RunStore, recipe: Recipe, labels: Mapping[str, Stage], limit: int | None) -> Report:
+    """The report of what is measured so far. Stages that are not complete are left out."""
+    published = load_published(recipe.published) if recipe.published else None
+    measurements = list(measured(store, recipe, limit))
+    return Report(
+        recipe=recipe.name,
+        summary=recipe.summary,
+        kind=published.kind if published else "none",
+        claims_title=published.title if published else "",
+        entries=build_entries(claimed_name(recipe), published, measurements),
+        provenance={label: stage.key for label, stage in labels.items()},
+        engines=dict(engines(store, labels)),
+        sections=list(sections(store, labels, recipe, published)),
+    )
+
+
+def claimed_name(recipe: Recipe) -> str:
+    """The recipe that the claims name: another seed of a recipe is compared with the same values."""
+    return recipe.published.replace("_", "-") if recipe.published else recipe.name
+
+
+def measured(store: RunStore, recipe: Recipe, limit: int | None) -> Iterator[Measurement]:
+    for label, mark in recipe.marks().items():
+        if store.state(mark) == "done":
+            _, row, benchmark = label.split("/")
+            questions, draws = asked_counts(store.path(mark.asked))
+            yield Measurement(
+                row=row,
+                benchmark=benchmark,
+                grades=list(read_rows(store.path(mark) / "grades.jsonl", Grade)),
+                questions=questions,
+                draws=draws,
+                protocol=protocol(mark),
+                limited=limit is not None,
+            )
+
+
+def protocol(mark: Mark) -> dict[str, str]:
+    """How a row was asked, in words."""
+    sampling, benchmark = mark.asked.drawn, mark.asked.benchmark
+    return {
+        "sampling": f"temperature {sampling.temperature}, top_p {sampling.top_p}, top_k {sampling.top_k}, "
+        f"min_p {sampling.min_p}, repetition_penalty {sampling.repetition_penalty}",
+        "max_tokens": str(sampling.max_tokens),
+        "system": mark.asked.system or "none",
+        "engine": mark.asked.engine,
+        "dataset": f"{benchmark.dataset} {benchmark.revision}",
+        "benchmark version": f"{benchmark.version}, grader {mark.grader}",
+    }
+
+
+def engines(store: RunStore, labels: Mapping[str, Stage]) -> Iterator[tuple[str, str]]:
+    """The engine of each stage that asked a model, as its session file says."""
+    for stage in ordered(list(labels.values())):
+        for file in sorted(store.path(stage).glob("**/session.json")):
+            session = json.loads(file.read_bytes())
+            name = f"{session['engine']} {session['version']}"
+            yield name, ", ".join(f"{key} {value}" for key, value in session.items() if key != "model")
+
+
+def sections(
+    store: RunStore, labels: Mapping[str, Stage], recipe: Recipe, published: Published | None
+) -> Iterator[Section]:
+    """The tables below the main one, each where its stage is complete."""
+    done = {label: store.path(stage) for label, stage in labels.items() if store.state(stage) == "done"}
+    yield Section(title="Stages", columns=("stage", "key", "seconds", "rows"), rows=list(stage_rows(done)))
+    if dropped := list(drop_rows(done)):
+        yield Section(title="Dropped responses", columns=("stage", "domain", "reason", "rows"), rows=dropped)
+    if selected := list(selection_rows(done)):
+        yield Section(
+            title="Divergence-aware selection",
+            columns=("stage", "teacher sentences", "student", "shared", "questions with a choice"),
+            rows=selected,
+            note="Shares over all candidates' sentences; report §4.",
+        )
+    if trained := list(training_rows(done)):
+        yield Section(
+            title="Training",
+            columns=("stage", "rows", "tokens", "steps", "first loss", "last loss"),
+            rows=trained,
+        )
+    if published is not None and published.kind == "paper":
+        yield peers_section(published, [benchmark.name for benchmark in recipe.benchmarks])
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def stage_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, float, int | None]]:
+    for label, path in done.items():
+        manifest = load(path / "stage.json")
+        yield label, manifest["key"], manifest["seconds"], row_count(path)
+
+
+def row_count(path: Path) -> int | None:
+    """Rows of the file that a stage is known for; None where it has none."""
+    for name in ("grades.jsonl", "generations.jsonl", "questions.jsonl", "scores.jsonl"):
+        if (path / name).exists():
+            with (path / name).open("rb") as file:
+                return sum(1 for _ in file)
+    return None
+
+
+def drop_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, str, int]]:
+    for label, path in done.items():
+        if (path / "dropped.jsonl").exists():
+            counts = Counter(
+                (row["domain"], row["reason"]) for row in read_rows(path / "dropped.jsonl", dict)
+            )
+            for (domain, reason), count in sorted(counts.items()):
+                yield label, domain, reason, count
+
+
+def selection_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, str, str, str]]:
+    for label, path in done.items():
+        if (path / "diagnostics.json").exists():
+            found = load(path / "diagnostics.json")
+            yield (
+                label,
+                f"{found['teacher_sentences']:.1%}",
+                f"{found['student_sentences']:.1%}",
+                f"{found['shared_sentences']:.1%}",
+                f"{found['questions_with_differing_candidates']:.1%}",
+            )
+
+
+def training_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, int, int, int, float, float]]:
+    for label, path in done.items():
+        if (path / "training.json").exists():
+            told, losses = load(path / "training.json"), load(path / "losses.json")
+            first, last = losses[0]["loss"], losses[-1]["loss"]
+            yield label, told["rows"], told["tokens"], told["steps"], round(first, 3), round(last, 3)

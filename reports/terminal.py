@@ -1,0 +1,42 @@
+"""The report's main table for a terminal or a log."""
+
+from rich.console import Console
+from rich.table import Table
+
+from reports.page import Report
+from reports.table import Entry, cell, delta_cell, published_cell, verdict_cell
+
+STYLES = {"reproduced": "green", "not reproduced": "red", "inconclusive": "yellow"}
+
+
+def print_report(report: Report) -> None:
+    """Prints the claims with their verdicts; colours only on a terminal."""
+    console = Console()
+    console.print(main_table(report), soft_wrap=not console.is_terminal)
+    for reason in report.not_a_score:
+        console.print(f"Not a score: {reason}", style="yellow", markup=False)
+
+
+def main_table(report: Report) -> Table:
+    table = Table(title=report.recipe, title_justify="left", expand=False)
+    for name in ("row", "benchmark", "claimed", "measured ± SE", "questions × draws", "Δ [90 %]", "verdict"):
+        table.add_column(name, no_wrap=True)
+    previous = ""
+    for entry in report.entries:
+        if previous not in ("", entry.row):
+            table.add_section()
+        table.add_row(*line(entry), style=STYLES.get(entry.verdict or ""))
+        previous = entry.row
+    return table
+
+
+def line(entry: Entry) -> tuple[str, ...]:
+    return (
+        entry.row,
+        entry.benchmark,
+        published_cell(entry),
+        cell(entry),
+        f"{entry.questions} × {entry.draws}",
+        delta_cell(entry),
+        verdict_cell(entry),
+    )

@@ -1,0 +1,244 @@
+"""Pins, the lock file, checkpoints; a small server plays the Hub."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness.errors import DataError, UsageError
+from harness.hub import (
+    Checkpoint,
+    Lock,
+    check_revision,
+    check_rows,
+    checkpoint,
+    checkpoint_hash,
+    find_file,
+    local_checkpoint,
+    read_jsonl,
+    row_hash,
+)
+
+COMMIT = "c" * 40
+ROWS = b'{"id": "a", "x": 1}\n'
+FETCH = """
+import sys
+from harness.errors import HarnessError
+from harness.hub import find_file
+try:
+    found = find_file("org/set", sys.argv[1], ["missing.jsonl", "test.jsonl"], None)
+    print(found.origin, found.path.read_bytes() == sys.argv[2].encode())
+except HarnessError as error:
+    print(error)
+"""
+
+
+class FakeHub(BaseHTTPRequestHandler):
+    """Answers for org/set at one commit; the branch has moved on to another after `moved`."""
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, body: bool) -> None:
+        self.server.asked.append(self.path)
+        if self.path.startswith("/api/datasets/org/set"):
+            return self.send(200, json.dumps({"id": "org/set", "sha": COMMIT}).encode(), body)
+        if self.path.endswith(f"/resolve/{COMMIT}/test.jsonl"):
+            return self.send(200, ROWS, body)
+        return self.send(404, b"", body, {"X-Error-Code": "EntryNotFound"})
+
+    def send(self, status: int, content: bytes, body: bool, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        told = {
+            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "X-Repo-Commit": COMMIT,
+            **(headers or {}),
+        }
+        for name, value in {**told, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def hub() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeHub)
+    server.asked = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def fetch(hub: ThreadingHTTPServer, folder: Path, revision: str) -> str:
+    """Runs find_file in a process of its own, in `folder`, against the fake Hub."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))},
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_address[1]}",
+        "HF_HOME": str(folder / "cache"),
+        "HF_HUB_DISABLE_XET": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "NO_PROXY": "127.0.0.1",
+    }
+    command = [sys.executable, "-c", FETCH, revision, ROWS.decode()]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_unpinned_is_resolved_once_and_locked(hub: ThreadingHTTPServer, tmp_path: Path):
+    assert fetch(hub, tmp_path, "unpinned") == f"{COMMIT} True\n"
+    assert json.loads((tmp_path / "harness.lock").read_bytes()) == {"org/set": {"revision": COMMIT}}
+    asked = len([path for path in hub.asked if path.startswith("/api/datasets")])
+    assert fetch(hub, tmp_path, "unpinned") == f"{COMMIT} True\n"
+    assert len([path for path in hub.asked if path.startswith("/api/datasets")]) == asked
+
+
+def test_commit_without_the_file_says_so(hub: ThreadingHTTPServer, tmp_path: Path):
+    told = fetch(hub, tmp_path, "d" * 40)
+    assert f"commit {'d' * 40} has none of missing.jsonl, test.jsonl" in told
+    assert "--data" in told
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "", "abc123", "C" * 40])
+def test_branch_tag_and_short_hash_are_refused(revision: str):
+    with pytest.raises(UsageError, match="not a commit"):
+        check_revision("org/set", revision)
+
+
+def test_local_file_is_found_in_all_three_layouts(tmp_path: Path):
+    layouts = ("short/test.jsonl", "org/set/test.jsonl", f"datasets--org--set/snapshots/{COMMIT}/test.jsonl")
+    for number, layout in enumerate(layouts):
+        file = tmp_path / str(number) / layout
+        file.parent.mkdir(parents=True)
+        file.write_bytes(ROWS)
+        found = find_file("org/set", COMMIT, ["test.jsonl"], tmp_path / str(number), ["short/test.jsonl"])
+        assert (found.path, found.origin) == (file, "local")
+
+
+def test_two_local_snapshots_of_an_unpinned_set_are_not_guessed_between(tmp_path: Path):
+    for commit in ("a" * 40, "b" * 40):
+        (tmp_path / f"datasets--org--set/snapshots/{commit}").mkdir(parents=True)
+    with pytest.raises(DataError, match="holds 2 revisions"):
+        find_file("org/set", "unpinned", ["test.jsonl"], tmp_path)
+
+
+def test_changed_row_is_named_and_so_are_missing_and_extra_ones():
+    pinned = {"a": row_hash({"x": 1}), "b": row_hash({"x": 2})}
+    check_rows("set", pinned, pinned, "here")
+    with pytest.raises(DataError, match="row 'b' in here is not the pinned one"):
+        check_rows("set", {**pinned, "b": row_hash({"x": 3})}, pinned, "here")
+    with pytest.raises(DataError, match="row 'b' is missing"):
+        check_rows("set", {"a": pinned["a"]}, pinned, "here")
+    with pytest.raises(DataError, match="row 'c' in here is not part"):
+        check_rows("set", {**pinned, "c": "0"}, pinned, "here")
+
+
+def test_locked_rows_name_the_one_that_changed(tmp_path: Path):
+    lock = Lock(tmp_path / "harness.lock")
+    lock.check_rows("org/set", "set", {"a": "1", "b": "2"})
+    lock.check_rows("org/set", "set", {"a": "1", "b": "2"})
+    with pytest.raises(DataError, match="row 'b'"):
+        lock.check_rows("org/set", "set", {"a": "1", "b": "3"})
+
+
+def test_lines_are_not_split_at_u2028(tmp_path: Path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "a\u2028b\x85c"}\n\n{"text": "d"}\n', encoding="utf-8")
+    assert [row["text"] for row in read_jsonl(file)] == ["a\u2028b\x85c", "d"]
+
+
+def test_broken_line_is_named(tmp_path: Path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"a": 1}\n{"a": ', encoding="utf-8")
+    with pytest.raises(DataError, match="line 2"):
+        list(read_jsonl(file))
+
+
+# Checkpoints
+
+
+def made_up_checkpoint(folder: Path, weights: bytes = b"weights") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(weights)
+    (folder / "notes.pdf").write_bytes(b"not part of it")
+    return folder
+
+
+def context(data: Path | None = None) -> SimpleNamespace:
+    return SimpleNamespace(machine=SimpleNamespace(data=data))
+
+
+def test_checkpoint_is_its_content_wherever_it_stands(tmp_path: Path):
+    here = local_checkpoint(made_up_checkpoint(tmp_path / "one" / "m"))
+    there = local_checkpoint(made_up_checkpoint(tmp_path / "two" / "m"))
+    other = local_checkpoint(made_up_checkpoint(tmp_path / "three" / "m", b"other"))
+    assert here.key == there.key != other.key
+    assert here == there
+    assert "path" not in here.identity
+
+
+def test_checkpoint_stage_puts_the_files_under_model(tmp_path: Path):
+    stage = local_checkpoint(made_up_checkpoint(tmp_path / "m"))
+    out = tmp_path / "out"
+    out.mkdir()
+    stage.run(out, context())
+    stage.run(out, context())
+    assert sorted(file.name for file in (out / "model").iterdir()) == ["config.json", "model.safetensors"]
+    assert checkpoint_hash(out / "model") == stage.sha256
+    assert not any(file.is_symlink() for file in (out / "model").iterdir())
+
+
+def test_checkpoint_that_changed_since_is_refused(tmp_path: Path):
+    folder = made_up_checkpoint(tmp_path / "m")
+    stage = local_checkpoint(folder)
+    (folder / "model.safetensors").write_bytes(b"changed")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match="is not the checkpoint"):
+        stage.run(tmp_path / "out", context())
+
+
+def test_hub_checkpoint_is_taken_from_the_data_folder(tmp_path: Path):
+    made_up_checkpoint(tmp_path / "data" / "org" / "model")
+    out = tmp_path / "out"
+    out.mkdir()
+    Checkpoint(source="org/model", revision=COMMIT).run(out, context(tmp_path / "data"))
+    assert (out / "model" / "config.json").exists()
+
+
+def test_missing_shard_is_named(tmp_path: Path):
+    folder = made_up_checkpoint(tmp_path / "m")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(DataError, match=r"model-2\.safetensors"):
+        local_checkpoint(folder)
+
+
+def test_folder_without_weights_is_no_checkpoint(tmp_path: Path):
+    with pytest.raises(DataError, match="not a checkpoint"):
+        local_checkpoint(tmp_path)
+
+
+def test_command_line_names_folder_or_hub_commit(tmp_path: Path):
+    folder = made_up_checkpoint(tmp_path / "m")
+    assert checkpoint(str(folder)).sha256
+    assert checkpoint(f"org/model@{COMMIT}") == Checkpoint(source="org/model", revision=COMMIT)
+    assert checkpoint("org/model").revision == "unpinned"
+    for wrong in ("org/model@main", "./nowhere", "nowhere"):
+        with pytest.raises(UsageError):
+            checkpoint(wrong)

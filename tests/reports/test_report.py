@@ -1,0 +1,247 @@
+"""What a report shows, and what it never shows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import DataError
+from harness.types import Grade
+from reports.page import Report, Section, ambiguities_section, peers_section, write_report
+from reports.published import Model, Published, claims, load_ambiguities, load_published
+from reports.table import LIMITED, Measurement, build_entries, cell, verdict_cell
+
+BENCHMARKS = ("aime24", "aime25", "lcb_v5", "lcb_v6", "gpqa_diamond")
+
+REFERENCE = Published(
+    kind="reference",
+    title="five seeds of our own",
+    sampling="temperature 1.0",
+    margins={"micro_math": 10.0},
+    models=(
+        Model(
+            name="final", recipe="dasd-micro", rows=("final",), source="seeds 1 to 5",
+            values={"micro_math": 50.0}, se={"micro_math": 2.0},
+        ),
+    ),
+)  # fmt: skip
+
+
+def graded(right: int, questions: int, draws: int, ungraded: int = 0, **detail: object) -> list[Grade]:
+    """`right` right draws a question, the rest wrong; the last `ungraded` of the first without a verdict."""
+    rows = []
+    for question in range(questions):
+        for draw in range(draws):
+            lost = question == 0 and draw >= draws - ungraded
+            rows.append(
+                Grade(
+                    question=f"q{question}",
+                    draw=draw,
+                    correct=None if lost else draw < right,
+                    extracted="1",
+                    truncated=False,
+                    lenient=draw < right,
+                    detail=dict(detail),
+                )
+            )
+    return rows
+
+
+def measured(row: str, benchmark: str, grades: list[Grade], draws: int, **fields) -> Measurement:
+    questions = len({grade.question for grade in grades})
+    return Measurement(
+        row=row, benchmark=benchmark, grades=grades, questions=questions, draws=draws, **fields
+    )
+
+
+def only(measurement: Measurement, published: Published | None = REFERENCE):
+    return build_entries("dasd-micro", published, [measurement])[0]
+
+
+# Published values
+
+
+def test_tables_6_7_and_8_say_what_the_paper_says():
+    by_row = {
+        (one.row, one.benchmark): one.claim.value for one in claims(load_published("dasd_4b"), "dasd-4b")
+    }
+    table7 = {
+        "base": (None, 47.4, None, 35.1, 62.5),
+        "stage1": (84.2, 74.0, 56.6, 50.6, 67.7),
+        "stage2": (87.7, 83.0, 68.4, 67.2, 67.6),
+        "final": (88.5, 83.3, 69.3, 67.5, 68.4),
+        "released": (88.5, 83.3, 69.3, 67.5, 68.4),
+    }
+    for row, values in table7.items():
+        assert tuple(by_row.get((row, name)) for name in BENCHMARKS) == values
+    eight = load_published("dasd_4b").models[4]
+    assert tuple(eight.values.values()) == (86.7, 72.8, 72.3)
+
+
+def test_every_claim_has_a_margin_and_a_source():
+    for one in claims(load_published("dasd_4b"), "dasd-4b"):
+        assert one.claim.margin > 0
+        assert "Table" in one.source
+
+
+def test_published_averages_of_table_8_are_the_means_of_its_values():
+    averages = {
+        "gpt-oss-20b": 74.7, "Qwen3-30B-A3B-Thinking-2507": 74.8, "NVIDIA-Nemotron-3-Nano-30B-A3B": 76.8,
+        "DASD-30B-A3B-Thinking-Preview": 77.3,
+    }  # fmt: skip
+    for model in load_published("dasd_4b").models:
+        if model.name in averages:
+            assert sum(model.values.values()) / 3 == pytest.approx(averages[model.name], abs=0.051)
+
+
+def test_base_row_says_that_it_was_published_under_other_settings():
+    base = next(one for one in claims(load_published("dasd_4b"), "dasd-4b") if one.row == "base")
+    assert "Qwen's own settings" in base.sampling
+    assert base.claim.draws is None
+    entries = build_entries("dasd-4b", load_published("dasd_4b"), [])
+    assert all("Qwen's own settings" in one.notes[0] for one in entries if one.row == "base")
+
+
+def test_register_names_default_and_alternatives_once_each():
+    register = load_ambiguities("dasd_4b")
+    assert len({one.id for one in register}) == len(register) >= 9
+    assert all(one.default and one.alternatives for one in register)
+
+
+def test_missing_claims_file_is_named():
+    with pytest.raises(DataError, match=r"reports/nowhere/published\.toml"):
+        load_published("nowhere")
+
+
+# Entries
+
+
+def test_cell_shows_the_error_over_re_runs():
+    entry = only(measured("final", "micro_math", graded(2, 20, 4), 4))
+    assert cell(entry) == "50.0 ± 6.5"
+    assert entry.verdict == "inconclusive"
+    assert (entry.questions, entry.draws, entry.delta) == (20, 4, 0.0)
+
+
+def test_one_draw_says_that_there_is_no_error():
+    entry = only(measured("final", "micro_math", graded(1, 20, 1), 1))
+    assert entry.se_rerun is None
+    assert "no error over re-runs from 1 draw" in cell(entry)
+
+
+def test_ungraded_gives_bounds_and_never_a_bare_number():
+    entry = only(measured("final", "micro_math", graded(2, 20, 4, ungraded=1), 4))
+    assert entry.measured is None
+    assert entry.verdict == "not measured"
+    assert cell(entry) == "50.0 to 51.2 (1 ungraded)"
+
+
+def test_claims_without_a_measurement_stay_visible():
+    entries = build_entries("dasd-4b", load_published("dasd_4b"), [])
+    assert len(entries) == 23
+    assert {entry.verdict for entry in entries} == {"not measured"}
+
+
+def test_measurement_without_a_claim_is_shown_without_a_verdict():
+    entry = only(measured("base", "micro_code", graded(1, 5, 4), 4), None)
+    assert (entry.published, entry.verdict) == (None, None)
+    assert verdict_cell(entry) == "no claim"
+
+
+def test_limited_run_is_not_a_score_and_gets_no_verdict():
+    entry = only(measured("final", "micro_math", graded(2, 20, 4), 4, limited=True))
+    assert entry.verdict == "not measured"
+    assert LIMITED in entry.not_a_score
+
+
+def test_partial_tests_are_not_a_score():
+    entry = only(measured("final", "micro_math", graded(2, 20, 4, not_a_score="partial tests"), 4))
+    assert entry.not_a_score == ("partial tests",)
+    assert entry.verdict == "not measured"
+
+
+def test_micro_run_is_never_set_beside_the_papers_numbers():
+    with pytest.raises(DataError, match="claims nothing about the recipe 'dasd-micro'"):
+        build_entries("dasd-micro", load_published("dasd_4b"), [])
+
+
+# Pages
+
+
+def written(tmp_path: Path) -> tuple[dict, str, str]:
+    entries = build_entries(
+        "dasd-micro",
+        REFERENCE,
+        [
+            measured("final", "micro_math", graded(2, 20, 4), 4, protocol={"temperature": "1.0"}),
+            measured("base", "micro_math", graded(1, 20, 4, ungraded=1), 4, limited=True),
+        ],
+    )
+    report = Report(
+        recipe="dasd-micro",
+        summary="A small <run>.",
+        entries=entries,
+        kind="reference",
+        claims_title=REFERENCE.title,
+        differences=["20 questions instead of 100"],
+        provenance={"final": "sft-12345678"},
+        engines={"vllm": "0.0.0"},
+        sections=[
+            Section(title="Dropped", columns=["reason", "rows"], rows=[["too | long", 3], ["other", None]])
+        ],
+    )
+    write_report(tmp_path, report)
+    return (
+        json.loads((tmp_path / "report.json").read_bytes()),
+        (tmp_path / "report.md").read_text(encoding="utf-8"),
+        (tmp_path / "report.html").read_text(encoding="utf-8"),
+    )
+
+
+def test_three_pages_say_the_same(tmp_path: Path):
+    told, markdown, page = written(tmp_path)
+    for entry in told["entries"]:
+        assert f"| {entry['row']} | {entry['benchmark']} |" in markdown
+        assert f"<td>{entry['row']}</td>" in page
+    for text in (
+        "50.0 ± 6.5",
+        "20 × 4",
+        LIMITED,
+        "sft-12345678",
+        "vllm 0.0.0",
+        "20 questions instead of 100",
+    ):
+        assert text in markdown
+        assert text in page
+
+
+def test_json_has_the_fields_of_the_design(tmp_path: Path):
+    told, _, _ = written(tmp_path)
+    wanted = (
+        "recipe row benchmark published measured draws questions se_rerun se_questions delta margin verdict "
+        "truncated no_answer ungraded protocol"
+    )
+    assert set(wanted.split()) <= set(told["entries"][0])
+
+
+def test_page_is_self_contained_and_escaped(tmp_path: Path):
+    _, markdown, page = written(tmp_path)
+    assert "A small &lt;run&gt;." in page
+    assert "http" not in page
+    assert "prefers-color-scheme: dark" in page
+    assert "too \\| long" in markdown
+
+
+def test_markdown_tables_have_as_many_cells_as_columns(tmp_path: Path):
+    _, markdown, _ = written(tmp_path)
+    tables = [line.replace("\\|", "") for line in markdown.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in tables} == {15, 3}
+
+
+def test_peers_and_register_fit_into_sections():
+    published = load_published("dasd_4b")
+    peers = peers_section(published, BENCHMARKS)
+    assert len(peers.rows) == 18
+    assert all(len(row) == len(peers.columns) for row in peers.rows)
+    register = ambiguities_section(load_ambiguities("dasd_4b"))
+    assert all(len(row) == len(register.columns) for row in register.rows)
