@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-export DOCKER_API_VERSION ?= 1.41
 
 .PHONY: demo test lint acceptance setup sandbox clean
 
@@ -11,6 +10,7 @@ demo: setup
 	$(BIN)/harness reproduce dasd-micro
 
 test: setup lint
+	$(BIN)/harness setup transformers
 	$(BIN)/python -m pytest $(PYTEST)
 
 lint: $(STAMP)

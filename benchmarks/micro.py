@@ -87,7 +87,7 @@ class Micro(Benchmark):
     revision: str = "generated"
     sampling: Sampling = SAMPLING
     domain: Domain
-    count: int = 100
+    count: int = 40
     seed: int = 0
 
     def load(self, data: Path | None) -> list[Question]:

@@ -126,22 +126,6 @@ ELEMENTS = tuple(
         ("Argon", "Ar", 18, 3, 18),
         ("Potassium", "K", 19, 4, 1),
         ("Calcium", "Ca", 20, 4, 2),
-        ("Scandium", "Sc", 21, 4, 3),
-        ("Titanium", "Ti", 22, 4, 4),
-        ("Vanadium", "V", 23, 4, 5),
-        ("Chromium", "Cr", 24, 4, 6),
-        ("Manganese", "Mn", 25, 4, 7),
-        ("Iron", "Fe", 26, 4, 8),
-        ("Cobalt", "Co", 27, 4, 9),
-        ("Nickel", "Ni", 28, 4, 10),
-        ("Copper", "Cu", 29, 4, 11),
-        ("Zinc", "Zn", 30, 4, 12),
-        ("Gallium", "Ga", 31, 4, 13),
-        ("Germanium", "Ge", 32, 4, 14),
-        ("Arsenic", "As", 33, 4, 15),
-        ("Selenium", "Se", 34, 4, 16),
-        ("Bromine", "Br", 35, 4, 17),
-        ("Krypton", "Kr", 36, 4, 18),
     )
 )
 

@@ -190,14 +190,23 @@ def evaluate(
     machine: Path | None,
 ) -> None:
     """Measure MODEL (a checkpoint folder, a Hub id, or a served model's name) on benchmarks."""
+    from harness.discover import find_engine
     from harness.recipe import evaluation
 
     place = Place(runs, data, machine, base_url)
+    engine = find_engine(engine or ("remote" if base_url else "vllm")).name
+    if base_url and engine != "remote":
+        raise UsageError(
+            f"--base-url names a running server, --engine {engine} starts one", "Give one of them."
+        )
+    url = place.machine().engine("remote").base_url if engine == "remote" else None
+    if engine == "remote" and not url:
+        raise UsageError("the remote engine has no URL", "Give --base-url URL.")
     found = evaluation(
         model=model,
         benchmarks=[asked_benchmark(text, max_tokens, temperature) for text in wanted],
-        engine=engine or ("remote" if base_url else "vllm"),
-        base_url=base_url,
+        engine=engine,
+        base_url=url,
         system=system,
         name=name,
         limit=limit,
@@ -210,11 +219,12 @@ def evaluate(
 
 @cli.command()
 @click.argument("recipe")
+@click.option("--engine", help="Engine instead of the recipe's.")
 @place_options
-def report(recipe: str, runs: Path, data: Path | None, machine: Path | None) -> None:
+def report(recipe: str, engine: str | None, runs: Path, data: Path | None, machine: Path | None) -> None:
     """Write the report of RECIPE again from what is measured so far."""
     place = Place(runs, data, machine)
-    found = find_recipe(recipe, None)
+    found = find_recipe(recipe, engine)
     show_report(place.store(), found, found.labels(), limit=None)
 
 
@@ -253,7 +263,9 @@ def find_recipe(name: str, engine: str | None) -> "Recipe":
     from harness.discover import find_engine, pick
 
     found = pick("recipe", name, recipes())
-    return found.on(find_engine(engine).name) if engine else found
+    if engine is None or found.on is None:
+        return found
+    return found.on(find_engine(engine).name)
 
 
 def asked_benchmark(text: str, max_tokens: int | None, temperature: float | None) -> "Benchmark":
@@ -290,8 +302,7 @@ def running(place: Place) -> "Iterator[tuple[RunStore, Context]]":
 def build(store: "RunStore", context: "Context", name: str, labels: dict[str, Any]) -> None:
     from harness.store import Runner
 
-    store.view(name, labels)
-    Runner(store, context).build(labels)
+    Runner(store, context).build(name, labels)
 
 
 def show_report(store: "RunStore", recipe: "Recipe", labels: dict[str, Any], limit: int | None) -> None:
@@ -301,7 +312,7 @@ def show_report(store: "RunStore", recipe: "Recipe", labels: dict[str, Any], lim
     from reports.terminal import print_report
 
     assembled = assemble(store, recipe, labels, limit)
-    home = store.view(recipe.name, labels)
+    home = store.root / recipe.name
     write_report(home, assembled)
     print_report(assembled)
     click.echo(f"report: {home / 'report.html'}")
@@ -321,7 +332,8 @@ def main() -> None:
     """Entry point: errors as one line and a remedy, never a traceback for what a user can mend."""
     try:
         cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("interrupted: run the same command again to continue", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
@@ -329,9 +341,6 @@ def main() -> None:
     except HarnessError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        click.echo("interrupted: run the same command again to continue", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

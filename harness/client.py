@@ -23,6 +23,7 @@ from harness.types import FinishReason, Generation, Message, Sampling
 ATTEMPTS = 6
 ATTEMPTS_WHEN_BUSY = 30
 LONGEST_WAIT = 300.0
+KEEP_ALIVE = 2.0  # below uvicorn's 5 s: a connection that the server is closing would cost a retry
 REPLACEMENT = "\ufffd".encode()
 SAMPLING_AT_START = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
@@ -135,7 +136,7 @@ class Client:
     async def __aenter__(self) -> Self:
         key = self.endpoint.api_key
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self.connections + 1),
+            connector=aiohttp.TCPConnector(limit=self.connections + 1, keepalive_timeout=KEEP_ALIVE),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
             headers={"Authorization": f"Bearer {key}"} if key else {},
             trust_env=not self.endpoint.engine.local,

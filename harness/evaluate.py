@@ -16,12 +16,14 @@ import msgspec
 from harness.benchmark import Benchmark
 from harness.client import Request
 from harness.errors import SandboxError
-from harness.files import write_json
+from harness.files import write_json, write_rows
 from harness.generate import drop_torn_line, generate, prove_sampling, read_rows, remaining
 from harness.sandboxes import Sandbox
 from harness.stage import Service, Stage
 from harness.store import Context
 from harness.types import Generation, Grade, Message, Question, Sampling
+
+SANDBOX = "sandbox: "
 
 
 def draw_seed(seed: int, question: str, draw: int) -> int:
@@ -115,20 +117,35 @@ class Mark(Stage):
         questions = {question.id: question for question in self.asked.questions(context)}
         generations = read_rows(context.path(self.asked) / "generations.jsonl", Generation)
         file = out / "grades.jsonl"
-        file.touch()
-        drop_torn_line(file)
-        graded = {(grade.question, grade.draw) for grade in read_rows(file, Grade)}
+        graded = keep_decided(file)
         sandbox = context.sandbox() if benchmark.needs_sandbox else None
         todo = (row for row in generations if (row.question, row.draw) not in graded)
         total = len(questions) * self.asked.drawn.draws
-        workers = context.machine.sandbox.workers
+        undecided: list[Grade] = []
         with (
             context.progress.counter("grading", total, done=len(graded)) as counter,
-            file.open("ab") as out_file,
+            file.open("ab", buffering=0) as lines,
         ):
-            for grade in in_order(benchmark, questions, todo, sandbox, workers):
-                out_file.write(msgspec.json.encode(grade) + b"\n")
+            for grade in in_order(benchmark, questions, todo, sandbox, context.machine.sandbox.workers):
+                lines.write(msgspec.json.encode(grade) + b"\n")
+                undecided += [grade] if grade.correct is None else []
                 counter.advance(failures=int(grade.correct is None))
+        if broken := [grade for grade in undecided if grade.reason.startswith(SANDBOX)]:
+            raise SandboxError(
+                f"{len(broken)} of {total} answers could not be graded: {broken[0].reason}",
+                "All other verdicts are kept; mend the sandbox and run the same command again.",
+            )
+
+
+def keep_decided(file: Path) -> set[tuple[str, int]]:
+    """The keys of the verdicts that a file holds. Those that the sandbox failed to give are dropped."""
+    file.touch()
+    drop_torn_line(file)
+    grades = list(read_rows(file, Grade))
+    decided = [grade for grade in grades if not grade.reason.startswith(SANDBOX)]
+    if len(decided) < len(grades):
+        write_rows(file, decided)
+    return {(grade.question, grade.draw) for grade in decided}
 
 
 def in_order(
@@ -139,8 +156,9 @@ def in_order(
     workers: int,
 ) -> Iterator[Grade]:
     """Grades on `workers` threads, given back in the order of the generations; a bounded look-ahead."""
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: list[Future[Grade]] = []
+    pool = ThreadPoolExecutor(workers)
+    waiting: list[Future[Grade]] = []
+    try:
         for generation in generations:
             question = questions[generation.question]
             waiting.append(pool.submit(grade_one, benchmark, question, generation, sandbox))
@@ -149,6 +167,8 @@ def in_order(
                 yield waiting.pop(0).result()
         for future in waiting:
             yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def grade_one(
@@ -164,7 +184,7 @@ def grade_one(
             correct=None,
             extracted=None,
             truncated=generation.truncated,
-            reason=f"sandbox: {error.message}",
+            reason=f"{SANDBOX}{error.message}",
         )
 
 

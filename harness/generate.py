@@ -284,7 +284,7 @@ def prove_sampling(endpoint: Endpoint, sampling: Sampling) -> tuple[str, ...]:
 
 async def proven(endpoint: Endpoint, sampling: Sampling) -> tuple[str, ...]:
     async with Client(endpoint, connections=8) as client:
-        if sampling.temperature == 0 or endpoint.sampling is None:
+        if sampling.temperature == 0 or (endpoint.sampling is None and endpoint.engine.local):
             await prove_greedy(client, replace(sampling, temperature=0.0))
         if sampling.temperature == 0:
             return ("temperature",)

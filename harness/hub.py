@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -349,7 +350,7 @@ class Checkpoint(Stage):
                 f"{folder} is not the checkpoint {self.source!r}: its hash is {found}, not {self.sha256}",
                 "It changed since the recipe was read; run again, or restore it.",
             )
-        link_files(model_files(folder), out / "model")
+        copy_files(model_files(folder), out / "model", link=origin != "local")
         write_json(out / "source.json", {"source": self.source, "origin": origin, "sha256": self.sha256})
 
     def find(self, data: Path | None) -> tuple[Path, str]:
@@ -369,16 +370,17 @@ class Checkpoint(Stage):
             raise not_found(self.source, self.revision, *wanted, failure, "") from failure
 
 
-def link_files(files: list[Path], folder: Path) -> None:
-    """Hard links, or copies across file systems: the result stands when a Hub cache is emptied."""
+def copy_files(files: list[Path], folder: Path, link: bool) -> None:
+    """Copies, or hard links where the files are a Hub cache's, which nobody edits in place."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         target = folder / file.name
         target.unlink(missing_ok=True)
-        try:
-            os.link(file.resolve(), target)
-        except OSError:
-            shutil.copyfile(file, target)
+        if link:
+            with suppress(OSError):
+                os.link(file.resolve(), target)
+                continue
+        shutil.copyfile(file, target)
 
 
 def local_checkpoint(path: Path, source: str = "") -> Checkpoint:
@@ -401,10 +403,18 @@ def checkpoint(model: str) -> Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Served(Stage):
-    """A model that somebody else serves, by the name that the server knows."""
+    """A model that somebody else serves, by the name that the server knows.
+
+    The URL counts by its hash: it may hold a secret, and identities are written to disk.
+    """
 
     name: str
-    base_url: str
+    base_url: str = field(repr=False)
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        digest = hashlib.sha256(self.base_url.rstrip("/").encode()).hexdigest()[:12]
+        return {"class": type(self).__name__, "version": self.version, "name": self.name, "endpoint": digest}
 
     def run(self, out: Path, context: "Context") -> None:
         (out / "model").mkdir(exist_ok=True)

@@ -5,6 +5,8 @@ default, so no file is needed. Settings that could change a number belong to sta
 """
 
 import os
+import shutil
+import subprocess
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,14 @@ SandboxName = Literal["auto", "docker", "bubblewrap"]
 def default_environments() -> Path:
     """Where `harness setup` builds engine environments; they outlive a checkout."""
     return user_cache_path("dasd-harness") / "environments"
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs that the driver lists; 0 where there is no driver."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    return sum(line.startswith("GPU ") for line in listed.splitlines())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +63,7 @@ class Machine:
     environments: Path = field(default_factory=default_environments)
     data: Path | None = None
     concurrency: int = 64
-    gpus: int = 0
+    gpus: int = field(default_factory=count_gpus)
     port: int = 0
     train_threads: int = 1
     engines: dict[str, EngineSettings] = field(default_factory=dict)

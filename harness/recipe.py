@@ -1,9 +1,9 @@
 """Recipe: named stages, the checkpoints that become rows of the report, and what to measure."""
 
-import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from harness.benchmark import Benchmark
 from harness.discover import suggestion
@@ -11,6 +11,8 @@ from harness.errors import UsageError
 from harness.evaluate import Ask, Mark
 from harness.hub import Served, checkpoint
 from harness.stage import Stage, ordered
+
+RESERVED = ("stages", "logs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A reproduction. `stages` are in the order a reader wants; `published` names the claims' file."""
+    """A reproduction. `stages` are in the order a reader wants; `published` names the claims' file.
+
+    `on` makes the same recipe for another engine.
+    """
 
     name: str
     summary: str
@@ -31,6 +36,7 @@ class Recipe:
     models: dict[str, Row]
     benchmarks: tuple[Benchmark, ...]
     engine: str
+    on: "Callable[[str], Recipe] | None" = None
     published: str = ""
     limit: int | None = None
 
@@ -68,12 +74,6 @@ class Recipe:
         needed = {stage.key for stage in ordered(wanted)}
         return {label: stage for label, stage in everything.items() if stage.key in needed}
 
-    def on(self, engine: str) -> "Recipe":
-        """The same recipe with every stage on another engine."""
-        moved = with_engine(self, engine, {})
-        assert isinstance(moved, Recipe)
-        return moved
-
 
 def evaluation(
     *,
@@ -87,9 +87,12 @@ def evaluation(
 ) -> Recipe:
     """A recipe of one row: `model` on some benchmarks, with nothing to compare it with."""
     measured: Stage = Served(name=model, base_url=base_url) if base_url else checkpoint(model)
-    label = model.rstrip("/").rpartition("/")[2]
+    label = re.sub(r"[^\w.-]+", "-", Path(model).resolve().name if Path(model).is_dir() else model)
+    asked = [benchmark.name for benchmark in benchmarks]
+    if twice := {one for one in asked if asked.count(one) > 1}:
+        raise UsageError(f"benchmark {min(twice)!r} is given twice")
     return Recipe(
-        name=name or label,
+        name=checked_name(name or label),
         summary=f"{model} on {', '.join(benchmark.name for benchmark in benchmarks)}",
         stages={"model": measured},
         models={label: Row(model=measured, system=system)},
@@ -99,24 +102,10 @@ def evaluation(
     )
 
 
-def with_engine(value: Any, engine: str, done: dict[int, Any]) -> Any:
-    """A copy of a value in which every field called `engine` is `engine`, stages shared as before."""
-    if id(value) in done:
-        return done[id(value)]
-    match value:
-        case tuple():
-            moved: Any = tuple(with_engine(item, engine, done) for item in value)
-        case dict():
-            moved = {name: with_engine(item, engine, done) for name, item in value.items()}
-        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            fields = {
-                field.name: engine
-                if field.name == "engine"
-                else with_engine(getattr(value, field.name), engine, done)
-                for field in dataclasses.fields(value)
-            }
-            moved = dataclasses.replace(value, **fields)
-        case _:
-            return value
-    done[id(value)] = moved
-    return moved
+def checked_name(name: str) -> str:
+    """A name that `runs/<name>` may have. Raises UsageError otherwise."""
+    if not re.fullmatch(r"[\w][\w.-]*", name) or name in RESERVED:
+        raise UsageError(
+            f"a run cannot be called {name!r}", "Give --name with letters, digits, . _ and - only."
+        )
+    return name

@@ -287,8 +287,13 @@ def ready_or_stopped(server: Server) -> Endpoint:
 
 def service_of(engine: Engine, model: Path, served_as: str, sampling: Sampling) -> Service:
     """The key of a server: the sampling counts only where the engine fixes it at start-up."""
-    fixed = replace(sampling, max_tokens=0, draws=1, seed=0) if engine.per_sampling else None
+    fixed = fixed_sampling(engine, sampling)
     return Service(engine=engine, model=model.resolve(), served_as=served_as, sampling=fixed)
+
+
+def fixed_sampling(engine: Engine, sampling: Sampling) -> Sampling | None:
+    """What a server fixes when it starts; None where each request brings its own."""
+    return replace(sampling, max_tokens=0, draws=1, seed=0) if engine.per_sampling else None
 
 
 def supervised(command: list[str], grace: float = GRACE) -> list[str]:

@@ -7,12 +7,13 @@ A directory without stage.json is partial: the next build continues it. Two proc
 same stage wait for each other.
 """
 
+import errno
 import json
 import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,12 +29,15 @@ from harness.hub import Served
 from harness.machine import Machine
 from harness.progress import Progress
 from harness.sandboxes import Sandbox
-from harness.serve import ServerPool
+from harness.serve import ServerPool, fixed_sampling
 from harness.stage import Service, Stage, ordered
 from harness.types import Sampling
 
 State = Literal["done", "partial", "missing"]
 MANIFEST = "stage.json"
+UNWRITABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,19 +190,20 @@ class RunStore:
             return
         yield from differences(json.loads(before.read_bytes()), stage.identity)
 
-    def view(self, name: str, labels: dict[str, Stage]) -> Path:
-        """Links `runs/<name>/<label>` to the stages' directories. Returns `runs/<name>`."""
-        home = self.root / name
+    def view(self, name: str, labels: dict[str, Stage]) -> None:
+        """Links `runs/<name>/<label>` to the directories of those stages that are complete."""
         with writable(self.root):
             for label, stage in labels.items():
-                link = home / label
-                link.parent.mkdir(parents=True, exist_ok=True)
-                target = Path(*[".."] * len(link.relative_to(self.root).parts[:-1]), "stages", stage.key)
-                if link.is_symlink() and link.readlink() == target:
-                    continue
-                link.unlink(missing_ok=True)
-                link.symlink_to(target)
-        return home
+                if self.state(stage) == "done":
+                    self.link(self.root / name / label, stage)
+
+    def link(self, link: Path, stage: Stage) -> None:
+        """Points one link, relative so that the folder can be moved, at a stage's directory."""
+        link.parent.mkdir(parents=True, exist_ok=True)
+        target = Path(*[".."] * len(link.relative_to(self.root).parts[:-1]), "stages", stage.key)
+        if not (link.is_symlink() and link.readlink() == target):
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
 
 
 def differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
@@ -222,6 +227,8 @@ def writable(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
         free = shutil.disk_usage(existing(root)).free // 2**20
         raise HarnessError(
             f"cannot write {error.filename or root}: {error.strerror}",
@@ -252,8 +259,9 @@ class Runner:
         self.warm: Running | None = None
         self.ahead: Running | None = None
 
-    def build(self, labels: dict[str, Stage]) -> None:
-        """Builds the labelled stages and all they read."""
+    def build(self, name: str, labels: dict[str, Stage]) -> None:
+        """Builds the labelled stages and all they read, and links each as soon as it is complete."""
+        self.store.view(name, labels)
         names = readable(labels)
         pending = [stage for stage in ordered(list(labels.values())) if not self.done(stage)]
         while pending:
@@ -262,6 +270,7 @@ class Runner:
             self.start_ahead(stage, pending)
             with self.context.progress.stage(names[stage.key]):
                 self.store.build(stage, self.context)
+            self.store.view(name, {label: own for label, own in labels.items() if own.key == stage.key})
 
     def done(self, stage: Stage) -> bool:
         return self.store.state(stage) == "done"
@@ -289,8 +298,9 @@ class Runner:
         for later in sorted(pending, key=self.ready, reverse=True):
             service, server = later.service(), server_of(later)
             if service is not None and server != self.warm and self.done(service.model):
-                self.context.prefetch(service)
-                self.ahead = server
+                with suppress(HarnessError):  # whoever needs this server says what is wrong with it
+                    self.context.prefetch(service)
+                    self.ahead = server
                 return
 
 
@@ -302,8 +312,7 @@ def server_of(stage: Stage) -> Running | None:
     service = stage.service()
     if service is None:
         return None
-    fixed = service.sampling if find_engine(service.engine).per_sampling else None
-    return service.model.key, service.engine, fixed
+    return service.model.key, service.engine, fixed_sampling(find_engine(service.engine), service.sampling)
 
 
 def readable(labels: dict[str, Stage]) -> dict[str, str]:

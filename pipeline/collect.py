@@ -13,7 +13,7 @@ from benchmarks.micro import Domain, training_questions
 from harness.benchmark import Benchmark
 from harness.errors import StageError
 from harness.files import write_rows
-from harness.stage import Stage
+from harness.stage import Json, Stage
 from harness.store import Context
 from harness.types import Question
 
@@ -45,11 +45,20 @@ class Collect(Stage):
     sources: tuple[MicroSource, ...]
     decontaminate: tuple[Benchmark, ...] = ()
 
+    @property
+    def identity(self) -> dict[str, Json]:
+        """How the benchmarks are asked does not change which questions they hold."""
+        identity = super().identity
+        for benchmark in identity["decontaminate"]:
+            del benchmark["sampling"]
+        return identity
+
     def run(self, out: Path, context: Context) -> None:
         tests = {
-            normalised(question.prompt)
+            known
             for benchmark in self.decontaminate
             for question in benchmark.load(context.machine.data)
+            for known in (question.id, normalised(question.prompt))
         }
         judged = list(judge((q for source in self.sources for q in source.questions()), tests))
         kept = [row for row in judged if isinstance(row, Question)]
@@ -64,7 +73,7 @@ def judge(questions: Iterator[Question], tests: set[str]) -> Iterator[Question |
     seen: set[str] = set()
     for question in questions:
         text = normalised(question.prompt)
-        if text in tests:
+        if text in tests or question.id in tests:
             yield Removed(question=question.id, reason="benchmark question")
         elif text in seen:
             yield Removed(question=question.id, reason="duplicate")

@@ -71,6 +71,7 @@ class Select(Stage):
         rows = list(read_rows(context.path(self.responses) / "generations.jsonl", Generation))
         student = read_scores(context.path(self.student_scores))
         teacher = read_scores(context.path(self.teacher_scores)) if self.teacher_scores else sampled(rows)
+        rows = [row for row in rows if key(row) in teacher]
         sentences = {
             key(row): classify(row.text, teacher[key(row)], student[key(row)], self.margin) for row in rows
         }
@@ -105,16 +106,21 @@ def read_scores(path: Path) -> dict[tuple[str, int], TokenScores]:
 
 
 def sampled(rows: list[Generation]) -> dict[tuple[str, int], TokenScores]:
-    """The teacher's log-probabilities as kept by sampling. Raises StageError where they are not."""
-    scores = {}
-    for row in rows:
-        if row.logprobs is None or row.token_bytes is None:
-            raise StageError(
-                f"{row.question} draw {row.draw} has no log-probabilities: {row.engine} does not give them",
-                "Score the responses with the teacher too (teacher_scores).",
-            )
-        scores[key(row)] = TokenScores(
+    """The teacher's log-probabilities as kept by sampling, of the rows that have them.
+
+    Raises StageError where no row has.
+    """
+    scores = {
+        key(row): TokenScores(
             question=row.question, draw=row.draw, logprobs=row.logprobs, token_bytes=row.token_bytes
+        )
+        for row in rows
+        if row.logprobs is not None and row.token_bytes is not None
+    }
+    if not scores:
+        raise StageError(
+            f"no response has log-probabilities: {rows[0].engine if rows else 'the engine'} gives none",
+            "Score the responses with the teacher too (teacher_scores).",
         )
     return scores
 

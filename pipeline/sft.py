@@ -6,6 +6,7 @@ rate, packing. The response is learned, the prompt is not. Here packed rows do n
 their borders (the published configuration leaves `neat_packing` off: see the ambiguity register).
 """
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class Sft(Stage):
         base, work = context.path(self.base) / "model", out / "work"
         rows = list(read_rows(context.path(self.data) / "generations.jsonl", Generation))
         examples = self.examples(rows, StudentTokens(base))
-        trainer = self.trainer(base, examples, work)
+        trainer = self.trainer(base, examples, work, context.machine.gpus)
         with context.progress.counter(f"training on {len(rows)} rows", self.steps(trainer)) as counter:
             report_steps(trainer, counter.advance)
             trainer.train(resume_from_checkpoint=last_checkpoint(work))
@@ -86,7 +87,9 @@ class Sft(Stage):
             found.append({"input_ids": whole.ids[: self.cutoff], "labels": labels[: self.cutoff]})
         return found
 
-    def trainer(self, base: Path, examples: list[dict[str, list[int]]], work: Path) -> "SFTTrainer":
+    def trainer(
+        self, base: Path, examples: list[dict[str, list[int]]], work: Path, gpus: int
+    ) -> "SFTTrainer":
         import torch
         from datasets import Dataset
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -94,12 +97,12 @@ class Sft(Stage):
 
         return SFTTrainer(
             model=AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
-            args=self.arguments(work),
+            args=self.arguments(work, gpus),
             train_dataset=Dataset.from_list(examples),
             processing_class=AutoTokenizer.from_pretrained(base),
         )
 
-    def arguments(self, work: Path) -> "SFTConfig":
+    def arguments(self, work: Path, gpus: int) -> "SFTConfig":
         from trl import SFTConfig
 
         return SFTConfig(
@@ -125,21 +128,14 @@ class Sft(Stage):
             logging_steps=1,
             report_to=[],
             disable_tqdm=True,
-            gradient_checkpointing=False,
             bf16=False,
-            use_cpu=not on_gpu(),
+            use_cpu=not gpus,
         )
 
     def steps(self, trainer: "SFTTrainer") -> int:
         """Optimiser steps of the whole training."""
         packed = len(trainer.train_dataset)
         return -(-packed // self.batch) * self.epochs
-
-
-def on_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def report_steps(trainer: "SFTTrainer", advance: Any) -> None:
@@ -159,8 +155,17 @@ def report_steps(trainer: "SFTTrainer", advance: Any) -> None:
 
 def last_checkpoint(work: Path) -> str | None:
     """The newest whole checkpoint of an interrupted training."""
-    whole = [path for path in work.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+    whole = [path for path in work.glob("checkpoint-*") if is_json(path / "trainer_state.json")]
     return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+
+
+def is_json(file: Path) -> bool:
+    """Whether a file is there and whole: the trainer writes this one last, but not atomically."""
+    try:
+        json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def save_checkpoint(trainer: "SFTTrainer", base: Path, model: Path) -> None:

@@ -6,13 +6,16 @@ from rich.table import Table
 from reports.page import Report
 from reports.table import Entry, cell, delta_cell, published_cell, verdict_cell
 
+WIDTH = 130
 STYLES = {"reproduced": "green", "not reproduced": "red", "inconclusive": "yellow"}
 
 
 def print_report(report: Report) -> None:
     """Prints the claims with their verdicts; colours only on a terminal."""
     console = Console()
-    console.print(main_table(report), soft_wrap=not console.is_terminal)
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    console.print(main_table(report))
     for reason in report.not_a_score:
         console.print(f"Not a score: {reason}", style="yellow", markup=False)
 
@@ -30,12 +33,19 @@ def main_table(report: Report) -> Table:
     return table
 
 
+def measured(entry: Entry) -> str:
+    """The value with its error over re-runs; `± ?` where one draw gives none."""
+    if entry.measured is None:
+        return cell(entry)
+    return f"{entry.measured:.1f} ± {'?' if entry.se_rerun is None else format(entry.se_rerun, '.1f')}"
+
+
 def line(entry: Entry) -> tuple[str, ...]:
     return (
         entry.row,
         entry.benchmark,
         published_cell(entry),
-        cell(entry),
+        measured(entry),
         f"{entry.questions} × {entry.draws}",
         delta_cell(entry),
         verdict_cell(entry),

@@ -1,9 +1,9 @@
-"""Builds the two micro checkpoints from seeds: `python -m pipeline.micro.build OUT`.
+"""Builds the two micro checkpoints from seeds: `python -m pipeline.micro.build OUT [NAME]`.
 
 The tokenizer is a byte-level BPE with single digits, as Qwen's. Both models have the Qwen3
 architecture. The base reads little and answers briefly; the teacher is wider, reads much more and
 works its answers out. The built checkpoints are committed beside this file (`base/`, `teacher/`).
-About an hour on one core.
+About half an hour on one core.
 """
 
 import json
@@ -33,7 +33,7 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 
-PRE_TOKENIZER = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+PRE_TOKENIZER = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Reading:
     feed_forward: int
     layers: int
     heads: int
-    tokens: int
+    cycles: tuple[int, ...]
     learning_rate: float
     lessons: float
     styles: dict[Style, float]
@@ -55,15 +55,15 @@ class Reading:
 
 BASE = Reading(
     name="base", hidden=128, feed_forward=384, layers=4, heads=4,
-    tokens=6_000_000, learning_rate=2e-3, lessons=0.6,
+    cycles=(4_000_000, 3_000_000), learning_rate=2e-3, lessons=0.6,
     styles={"direct": 0.3, "short": 0.35, "full": 0.25, "checked": 0.1},
-    subjects={"math": 0.4, "science": 0.4, "code": 0.2}, seed=1,
+    subjects={"math": 0.45, "science": 0.35, "code": 0.2}, seed=1,
 )  # fmt: skip
 TEACHER = Reading(
     name="teacher", hidden=160, feed_forward=448, layers=4, heads=6,
-    tokens=9_000_000, learning_rate=2e-3, lessons=0.8,
-    styles={"direct": 0.06, "short": 0.14, "full": 0.5, "checked": 0.3},
-    subjects={"math": 0.4, "science": 0.4, "code": 0.2}, seed=2,
+    cycles=(6_500_000, 2_500_000), learning_rate=2e-3, lessons=0.8,
+    styles={"direct": 0.02, "short": 0.06, "full": 0.52, "checked": 0.4},
+    subjects={"math": 0.5, "science": 0.25, "code": 0.25}, seed=2,
 )  # fmt: skip
 
 
@@ -73,9 +73,9 @@ def chat(question: str, answer: str) -> str:
     return "".join(f"{TURN_START}{role}\n{text}{TURN_END}\n" for role, text in turns)
 
 
-def documents(reading: Reading) -> Iterator[str]:
-    """An endless stream of drills and lessons."""
-    rng = random.Random(f"{reading.seed}:{reading.name}")
+def documents(reading: Reading, cycle: int) -> Iterator[str]:
+    """An endless stream of drills and lessons, another one in each cycle."""
+    rng = random.Random(f"{reading.seed}:{reading.name}" + (f":{cycle}" if cycle else ""))
     while True:
         if rng.random() < reading.lessons:
             told = lesson(rng, reading.styles, reading.subjects)
@@ -86,7 +86,7 @@ def documents(reading: Reading) -> Iterator[str]:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE trained on the teacher's reading."""
-    stream = documents(TEACHER)
+    stream = documents(TEACHER, 0)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -115,9 +115,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def blocks(reading: Reading, tokenizer: PreTrainedTokenizerFast) -> Iterator[torch.Tensor]:
+def blocks(reading: Reading, cycle: int, tokenizer: PreTrainedTokenizerFast) -> Iterator[torch.Tensor]:
     """Endless (ROWS, BLOCK) batches of token ids, documents end to end."""
-    stream, ids = documents(reading), list[int]()
+    stream, ids = documents(reading, cycle), list[int]()
     while True:
         while len(ids) < ROWS * BLOCK:
             texts = [next(stream) for _ in range(64)]
@@ -128,8 +128,22 @@ def blocks(reading: Reading, tokenizer: PreTrainedTokenizerFast) -> Iterator[tor
 
 
 def read(reading: Reading, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Pretrains one model and writes its checkpoint in bfloat16."""
+    """Pretrains one model, a cycle of the learning rate after the other; each ends in a checkpoint.
+
+    A cycle whose checkpoint is there is not read again, so an interrupted build goes on.
+    """
     torch.manual_seed(reading.seed)
+    model = new_model(reading, tokenizer)
+    for cycle, tokens in enumerate(reading.cycles):
+        last = cycle == len(reading.cycles) - 1
+        folder = out / (reading.name if last else f"{reading.name}-cycle{cycle}")
+        if not folder.exists():
+            read_cycle(reading, model, blocks(reading, cycle, tokenizer), tokens)
+            save(model, tokenizer, folder)
+        model = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def new_model(reading: Reading, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     config = Qwen3Config(
         vocab_size=768,
         hidden_size=reading.hidden,
@@ -144,15 +158,22 @@ def read(reading: Reading, tokenizer: PreTrainedTokenizerFast, out: Path) -> Non
         eos_token_id=tokenizer.convert_tokens_to_ids(TURN_END),
         pad_token_id=tokenizer.convert_tokens_to_ids(END_OF_TEXT),
     )
-    model = Qwen3ForCausalLM(config)
+    return Qwen3ForCausalLM(config)
+
+
+def read_cycle(
+    reading: Reading, model: Qwen3ForCausalLM, source: Iterator[torch.Tensor], tokens: int
+) -> None:
+    """One cycle: AdamW, the learning rate up for a twentieth of the steps, then down along a cosine."""
+    model.train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=reading.learning_rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True
     )
-    steps = reading.tokens // (ROWS * BLOCK)
+    steps = tokens // (ROWS * BLOCK)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=reading.learning_rate, total_steps=steps, pct_start=0.05, cycle_momentum=False
     )
-    started, source = time.time(), blocks(reading, tokenizer)
+    started = time.time()
     for step in range(steps):
         batch = next(source)
         with torch.autocast("cpu", torch.bfloat16):
@@ -164,12 +185,8 @@ def read(reading: Reading, tokenizer: PreTrainedTokenizerFast, out: Path) -> Non
         optimizer.zero_grad()
         if step % 50 == 0 or step == steps - 1:
             speed = (step + 1) * ROWS * BLOCK / (time.time() - started)
-            print(
-                f"{reading.name} {step + 1}/{steps} loss {loss.item():.3f} {speed:.0f} tokens/s", flush=True
-            )
-        if step and step % 120 == 0 and "--snapshots" in sys.argv:
-            save(model, tokenizer, out.with_name(f"{out.name}-{step}"))
-    save(model, tokenizer, out)
+            told = f"{step + 1}/{steps} loss {loss.item():.3f} {speed:.0f} tokens/s"
+            print(reading.name, told, flush=True)
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -185,8 +202,8 @@ def main() -> None:
     torch.set_num_threads(1)
     tokenizer = build_tokenizer()
     for reading in (BASE, TEACHER):
-        if len(sys.argv) < 3 or sys.argv[2] in (reading.name, "--snapshots"):
-            read(reading, tokenizer, out / reading.name)
+        if sys.argv[2:] in ([], [reading.name]):
+            read(reading, tokenizer, out)
     print(json.dumps({"vocabulary": len(tokenizer)}))
 
 

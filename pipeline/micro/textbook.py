@@ -127,7 +127,7 @@ def solve_sum(drawn: Sum, style: Style) -> str:
 
 
 def fact(element: Element, aspect: str) -> str:
-    return f"{element.name} {aspect} {getattr(element, aspect)}"
+    return f"Fact: {element.name} {aspect} {getattr(element, aspect)}"
 
 
 def solve_choice(drawn: Choice, order: list[int], style: Style) -> str:
@@ -136,10 +136,10 @@ def solve_choice(drawn: Choice, order: list[int], style: Style) -> str:
     letter = "ABCD"[order.index(drawn.right)]
     answer = f"The answer is \\boxed{{{letter}}}."
     values = [(drawn.elements[index], getattr(drawn.elements[index], drawn.aspect)) for index in order]
-    facts = [f"{e.name} {at} {drawn.aspect} {v}" for at, (e, v) in zip("ABCD", values, strict=True)]
+    facts = [f"{at}) {e.name} {drawn.aspect} {v} {at}" for at, (e, v) in zip("ABCD", values, strict=True)]
     value = getattr(right, drawn.aspect)
     ending = f"{drawn.wanted} {value}" if drawn.wanted in ("largest", "smallest") else f"wanted {value}"
-    conclusion = f"{ending} so {right.name} {letter}"
+    conclusion = f"{ending} {letter}"
     match style:
         case "direct":
             return respond([f"It is {right.name}"], answer)

@@ -99,7 +99,7 @@ def test_candidates_with_equal_scores_do_not_count_as_differing() -> None:
 
 
 def test_rows_without_log_probabilities_are_refused_with_a_remedy() -> None:
-    with pytest.raises(StageError, match="has no log-probabilities"):
+    with pytest.raises(StageError, match="no response has log-probabilities"):
         sampled([row("x")])
 
 
