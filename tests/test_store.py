@@ -91,7 +91,7 @@ def test_a_directory_without_stage_json_is_never_an_input(store: RunStore, conte
 
 def test_the_runner_builds_inputs_before_what_reads_them(store: RunStore, context: Context) -> None:
     first = Write(text="first")
-    Runner(store, context).build({"second": Write(text="second", after=first)})
+    Runner(store, context).build("demo", {"second": Write(text="second", after=first)})
     assert store.state(first) == "done"
 
 
@@ -177,6 +177,15 @@ def test_the_plan_names_the_field_that_changed(store: RunStore, context: Context
     assert store.plan("demo", {"01-write": Write(text="old")})[0].changed == ()
 
 
+def test_an_unfinished_change_still_shows_in_the_plan(store: RunStore, context: Context) -> None:
+    runner = Runner(store, context)
+    runner.build("demo", {"01-write": Write(text="old")})
+    with pytest.raises(StageError):
+        runner.build("demo", {"01-write": Write(text="new", fail=True)})
+    missing = store.plan("demo", {"01-write": Write(text="newer")})[0]
+    assert missing.changed == ('text: "old" → "newer"',)
+
+
 def test_differences_look_into_nested_settings() -> None:
     before = {"sampling": {"temperature": 0.6, "top_p": 1.0}}
     now = {"sampling": {"temperature": 1.0, "top_p": 1.0}}
@@ -186,7 +195,7 @@ def test_differences_look_into_nested_settings() -> None:
 def test_the_manifest_names_inputs_by_key(store: RunStore, context: Context) -> None:
     first = Write(text="first")
     second = Write(text="second", after=first)
-    Runner(store, context).build({"second": second})
+    Runner(store, context).build("demo", {"second": second})
     manifest = json.loads((store.path(second) / "stage.json").read_text())
     assert manifest["inputs"] == [first.key]
     assert manifest["identity"]["after"] == first.key

@@ -5,6 +5,7 @@ are Qwen3-architecture models of 1.3 and 0.9 million parameters (`pipeline/micro
 values it is compared with are our own runs of other seeds (`reports/dasd_micro/published.toml`).
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,12 +26,15 @@ from pipeline.sft import Sft
 
 MODELS = Path(__file__).parent.parent / "micro"
 SYSTEM = "You are a helpful assistant."  # §7.2: used in all training stages
-BENCHMARKS = (micro_math, micro_code, micro_science)
 THRESHOLDS = Thresholds(max_tokens=256)
 
 
 def dasd_micro(seed: int, engine: str = "vllm") -> Recipe:
     """The recipe for one seed, which reaches everything random in it."""
+    benchmarks = tuple(
+        replace(each, sampling=replace(each.sampling, seed=seed))
+        for each in (micro_math, micro_code, micro_science)
+    )
     kept_logprobs = find_engine(engine).logprobs
     teacher = local_checkpoint(MODELS / "teacher")
     base = local_checkpoint(MODELS / "base")
@@ -40,7 +44,7 @@ def dasd_micro(seed: int, engine: str = "vllm") -> Recipe:
             MicroSource(domain="code", count=80, seed=seed),
             MicroSource(domain="science", count=120, seed=seed),
         ),
-        decontaminate=BENCHMARKS,
+        decontaminate=benchmarks,
     )
 
     def kept(responses: Sample | Revise) -> Filter:
@@ -135,10 +139,10 @@ def dasd_micro(seed: int, engine: str = "vllm") -> Recipe:
                 "teacher": teacher,
             }.items()
         },
-        benchmarks=BENCHMARKS,
+        benchmarks=benchmarks,
         engine=engine,
         on=partial(dasd_micro, seed),
-        published="",
+        published="dasd_micro",
     )
 
 

@@ -1,0 +1,128 @@
+"""Asking and marking: what a broken sandbox leaves behind, and what identity must not hold."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.micro import micro_code, micro_math
+from harness.errors import SandboxError, UsageError
+from harness.evaluate import Ask, Mark, draw_seed
+from harness.files import write_json, write_rows
+from harness.generate import read_rows
+from harness.machine import Machine
+from harness.progress import PlainProgress
+from harness.recipe import evaluation
+from harness.sandboxes import Execution, Limits, Outcome, Program
+from harness.serve import ServerPool
+from harness.store import Context, RunStore
+from harness.types import Grade
+from pipeline.collect import Collect
+from tests.pipeline.rows import row
+
+
+class Box:
+    """A sandbox that fails for the first `broken` programs and prints nothing for the others."""
+
+    name = "fake"
+
+    def __init__(self, broken: int) -> None:
+        self.broken = broken
+
+    def run(
+        self,
+        program: Program,
+        inputs: list[str],
+        limits: Limits,
+        accept: Callable[[int, Outcome], bool] = lambda index, outcome: True,
+    ) -> Execution:
+        if self.broken > 0:
+            self.broken -= 1
+            raise SandboxError("the engine is gone")
+        silent = Outcome(status="ok")
+        return Execution(outcomes=(silent,) if not accept(0, silent) else (silent,) * len(inputs))
+
+    def close(self) -> None:
+        return None
+
+
+class Boxed(Context):
+    """A context with that sandbox."""
+
+    box = Box(broken=0)
+
+    def sandbox(self) -> Box:
+        return self.box
+
+
+@pytest.fixture
+def boxed(tmp_path: Path) -> Iterator[tuple[RunStore, Boxed]]:
+    store, machine = RunStore(tmp_path), Machine()
+    with ServerPool(machine) as pool:
+        yield store, Boxed(store, machine, PlainProgress(), pool)
+
+
+def asked(store: RunStore, context: Context) -> Ask:
+    """A finished Ask of four questions, one draw each, without a server."""
+    benchmark = replace(micro_code, count=4, sampling=replace(micro_code.sampling, draws=1))
+    stage = Ask(model=Collect(sources=()), benchmark=benchmark, engine="vllm")
+    path = store.path(stage)
+    path.mkdir(parents=True)
+    text = "<think>\nx\n</think>\n\n```python\nprint(1)\n```"
+    write_rows(path / "generations.jsonl", (row(text, one.id) for one in benchmark.load(None)))
+    write_json(path / "asked.json", {"questions": 4, "draws": 1})
+    write_json(path / "stage.json", {})
+    return stage
+
+
+def test_a_sandbox_that_fails_leaves_the_stage_partial_and_a_second_run_heals_it(
+    boxed: tuple[RunStore, Boxed],
+) -> None:
+    store, context = boxed
+    mark = Mark(asked=asked(store, context), grader=1)
+    context.box = Box(broken=2)
+    with pytest.raises(SandboxError, match="2 of 4 answers could not be graded"):
+        store.build(mark, context)
+    assert store.state(mark) == "partial"
+    store.build(mark, context)
+    grades = list(read_rows(store.path(mark) / "grades.jsonl", Grade))
+    assert len({grade.question for grade in grades}) == len(grades) == 4
+    assert all(grade.correct is False for grade in grades)
+
+
+def test_a_new_grader_marks_again_and_asks_nothing() -> None:
+    ask = Ask(model=Collect(sources=()), benchmark=micro_math, engine="vllm")
+    assert Mark(asked=ask, grader=1).inputs == Mark(asked=ask, grader=2).inputs
+    assert Mark(asked=ask, grader=1).key != Mark(asked=ask, grader=2).key
+
+
+def test_how_a_benchmark_is_asked_does_not_change_what_is_collected() -> None:
+    more = replace(micro_math, sampling=replace(micro_math.sampling, draws=64))
+    one, other = (Collect(sources=(), decontaminate=(each,)) for each in (micro_math, more))
+    assert one.key == other.key
+    assert one.key != Collect(sources=(), decontaminate=(replace(micro_math, count=7),)).key
+
+
+def test_every_draw_has_a_seed_of_its_own() -> None:
+    seeds = {draw_seed(0, question, draw) for question in ("a", "b") for draw in range(64)}
+    assert len(seeds) == 128
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_a_served_models_url_is_not_written_down() -> None:
+    recipe = evaluation(
+        model="m", benchmarks=[micro_math], engine="remote", base_url="http://user:secret@127.0.0.1/v1"
+    )
+    assert "secret" not in str(recipe.stages["model"].identity)
+
+
+@pytest.mark.parametrize("name", ["stages", "../x", "", "a b"])
+def test_a_run_cannot_take_a_name_that_is_a_path_or_reserved(name: str) -> None:
+    with pytest.raises(UsageError):
+        evaluation(model="m", benchmarks=[micro_math], engine="remote", base_url="u", name=name or "/")
+
+
+def test_a_benchmark_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="given twice"):
+        evaluation(model="m", benchmarks=[micro_math, micro_math], engine="remote", base_url="u")
