@@ -1,6 +1,7 @@
 """Mix: mixed-policy rows together with rows of the teacher's own (report §5, §6.4.2)."""
 
 import random
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,4 +37,15 @@ class Mix(Stage):
         rng = random.Random(f"{self.seed}:mix")
         extra = rng.sample(own, min(self.off_policy_rows, len(own)))
         rows = [*mixed, *(replace(row, logprobs=None, token_bytes=None) for row in extra)]
-        write_rows(out / "generations.jsonl", rng.sample(rows, len(rows)))
+        write_rows(out / "generations.jsonl", rng.sample(renumbered(rows), len(rows)))
+
+
+def renumbered(rows: list[Generation]) -> list[Generation]:
+    """The rows with draws counted anew by question: a question may have rows of both kinds, and no
+    two rows of a file share question and draw. `kept["drawn"]` has the old number."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for row in rows:
+        numbered.append(replace(row, draw=seen[row.question], kept={**row.kept, "drawn": row.draw}))
+        seen[row.question] += 1
+    return numbered

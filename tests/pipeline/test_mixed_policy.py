@@ -18,7 +18,7 @@ from harness.store import Context, RunStore
 from harness.types import Generation, Question, Sampling
 from pipeline.collect import Collect, MicroSource, Removed, judge
 from pipeline.draft import Draft, choose
-from pipeline.mix import Mix
+from pipeline.mix import Mix, renumbered
 from pipeline.revise import Revise
 from pipeline.tokens import StudentTokens
 from tests.pipeline.rows import row
@@ -111,6 +111,15 @@ def test_a_mix_holds_all_mixed_rows_and_some_of_the_teachers(context: tuple[RunS
     texts = [one.text for one in read_rows(path / "generations.jsonl", Generation)]
     assert {"a", "b"} < set(texts)
     assert len(texts) == 4
+
+
+def test_a_question_with_rows_of_both_kinds_has_no_draw_twice() -> None:
+    rows = renumbered([row("mixed", "a", 0), row("own", "a", 0), row("own", "b", 2)])
+    assert [(one.question, one.draw, one.kept["drawn"]) for one in rows] == [
+        ("a", 0, 0),
+        ("a", 1, 0),
+        ("b", 0, 2),
+    ]
 
 
 def test_prompt_tokens_are_never_learned_and_the_end_of_turn_is() -> None:
