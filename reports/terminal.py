@@ -6,7 +6,7 @@ from rich.table import Table
 from reports.page import Report
 from reports.table import Entry, cell, delta_cell, published_cell, verdict_cell
 
-WIDTH = 130
+WIDTH = 140
 STYLES = {"reproduced": "green", "not reproduced": "red", "inconclusive": "yellow"}
 
 
@@ -48,5 +48,5 @@ def line(entry: Entry) -> tuple[str, ...]:
         measured(entry),
         f"{entry.questions} × {entry.draws}",
         delta_cell(entry),
-        verdict_cell(entry),
+        entry.verdict or verdict_cell(entry),
     )
