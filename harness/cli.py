@@ -263,8 +263,10 @@ def find_recipe(name: str, engine: str | None) -> "Recipe":
     from harness.discover import find_engine, pick
 
     found = pick("recipe", name, recipes())
-    if engine is None or found.on is None:
+    if engine is None:
         return found
+    if found.on is None:
+        raise UsageError(f"the recipe {name!r} runs on {found.engine} only", "Leave --engine out.")
     return found.on(find_engine(engine).name)
 
 

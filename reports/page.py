@@ -91,7 +91,14 @@ def render(name: str, report: Report) -> str:
     )
     environment.filters["bar"] = mark_down
     lines = [(entry, cells(entry), interval_plot(entry)) for entry in report.entries]
-    return environment.get_template(f"{name}.j2").render(report=report, columns=COLUMNS, lines=lines)
+    return environment.get_template(f"{name}.j2").render(report=report, columns=columns(report), lines=lines)
+
+
+def columns(report: Report) -> tuple[str, ...]:
+    """Our own reference values are never headed as published ones."""
+    return tuple(
+        "reference" if name == "published" and report.kind == "reference" else name for name in COLUMNS
+    )
 
 
 def cells(entry: Entry) -> list[str]:

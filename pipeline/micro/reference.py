@@ -1,10 +1,9 @@
 """Measures what dasd-micro should give: `python -m pipeline.micro.reference RUNS [SEED …]`.
 
 Runs the recipe for each seed and prints `reports/dasd_micro/published.toml`: for each row and
-benchmark the mean over the seeds, and the standard error with which training alone scatters one
-further run about it: the variance sd² · (1 + 1/n) over the seeds less the mean sampling variance of
-a run, which the verdict adds itself. Seeds that are done are not run again, so that several processes
-may share the work.
+benchmark the mean over the seeds, and how far one further run lies from it but for its own sampling,
+which the verdict adds. Seeds that are done are not run again, so that several processes may share the
+work.
 """
 
 import math
@@ -63,8 +62,8 @@ def toml(found: dict[int, Cells]) -> str:
     lines = [
         "# Reference values of dasd-micro: our own runs of other seeds, no paper's numbers.",
         f"# Written by `python -m pipeline.micro.reference`, seeds {', '.join(map(str, seeds))}.",
-        "# `se` is how far training alone scatters one further run about the mean: √(sd² · (1 + 1/n) less",
-        "# the sampling variance of a run), sd over the seeds. The verdict adds the sampling error.",
+        "# `se` is how far one further run lies from the mean but for its own sampling, which the verdict",
+        "# adds: √(sd² · (1 + 1/n) less the sampling variance v of a run) over the seeds, at least √(v/n).",
         "",
         'kind = "reference"',
         f'title = "dasd-micro, {len(seeds)} runs of other seeds"',
@@ -99,10 +98,14 @@ def value(measured: Score) -> float:
 
 
 def scatter(own: list[Score]) -> float:
-    """How far training alone scatters one more run about the mean of these."""
+    """How far one more run lies from the mean of these, but for its own sampling.
+
+    Few seeds may scatter less than sampling alone would make them; the mean's own sampling error is
+    then what is left, never zero.
+    """
     total = statistics.variance(map(value, own)) * (1 + 1 / len(own))
     sampling = statistics.mean((measured.se_rerun or 0.0) ** 2 for measured in own)
-    return math.sqrt(max(0.0, total - sampling))
+    return math.sqrt(max(sampling / len(own), total - sampling))
 
 
 def table(cells: dict[str, float]) -> str:

@@ -245,3 +245,11 @@ def test_peers_and_register_fit_into_sections():
     assert all(len(row) == len(peers.columns) for row in peers.rows)
     register = ambiguities_section(load_ambiguities("dasd_4b"))
     assert all(len(row) == len(register.columns) for row in register.rows)
+
+
+def test_our_own_reference_values_are_never_headed_as_published(tmp_path):
+    _, markdown, page = written(tmp_path)
+    head = next(line for line in markdown.split("\n") if line.startswith("| row "))
+    assert "| reference |" in head
+    assert "published" not in head
+    assert ">published<" not in page
