@@ -21,15 +21,16 @@ import hashlib
 import json
 import pickletools
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
-from harness.benchmark import Benchmark
-from harness.errors import DataError, SandboxError
-from harness.grading.code import CodeTest, CodeVerdict, extract_code, grade_program
+from harness.benchmark import Benchmark, Variation, grading_setting
+from harness.errors import DataError, SandboxError, UsageError
+from harness.grading.code import TIME_LIMIT, CodeTest, CodeVerdict, extract_code, grade_program
 from harness.hub import find_file, find_local, read_jsonl
 from harness.sandboxes import Limits, Sandbox, StdinMode
 from harness.types import Generation, Grade, Question, Sampling
@@ -63,6 +64,7 @@ ERRATA = frozenset((
 ))  # fmt: skip
 """Several right answers, interactive, or wrong tests (LiveCodeBench ERRATA.md). Flagged, not dropped."""
 
+OFFICIAL_SECONDS = 6.0
 PARTIAL = "partial tests: not an LCB score"
 
 
@@ -94,6 +96,12 @@ class Window:
         first = max(self.first_file, 4) if self.start >= "2024-08" else self.first_file
         return list(range(first, self.last_file + 1))
 
+    @property
+    def dates(self) -> str:
+        """In words: `contest dates 2024-10-01 to 2025-02-01, files 1 to 5`."""
+        span = f"{self.start or 'the first'} to {self.end or 'the last'}"
+        return f"contest dates {span}, files {self.first_file} to {self.last_file}"
+
     def check(self, ids: list[str], where: str) -> None:
         """Raises DataError unless these are all the problems of the window."""
         if len(ids) != len(set(ids)):
@@ -122,12 +130,16 @@ def file_of(question: str, date: str) -> int:
     return 5 if date >= "2024-09-22" and question not in LATE_IN_FILE_4 else 4
 
 
+EVERYTHING = Window(problems=1055, ids="0dbf7b95eca5e412")
 V5_166 = Window(last_file=5, start="2024-10-01", end="2025-02-01", problems=166, ids="2aa9e3be08fc20ce")
 V5_167 = Window(first_file=5, last_file=5, problems=167, ids="f96e8b73b8bce6cf")
 V5_279 = Window(last_file=5, start="2024-08-01", end="2025-02-01", problems=279, ids="257bcd509a240e64")
 V6_131 = Window(start="2025-02-01", end="2025-05-01", problems=131, ids="fac42de28db669ef")
 V6_175 = Window(first_file=6, problems=175, ids="466f69464a4da2a9")
 V6_454 = Window(start="2024-08-01", end="2025-05-01", problems=454, ids="94604fb005bbf5ca")
+
+WINDOWS = {"v5": (V5_166, V5_167, V5_279), "v6": (V6_131, V6_175, V6_454)}
+"""The readings of each version's name. V6_454 holds all of them."""
 
 
 # Prompts ------------------------------------------------------------------------------------
@@ -311,7 +323,7 @@ def grade_code(
         truncated=generation.truncated,
         reason=reason,
         lenient=lenient is not None and lenient.passed,
-        detail=detail(question, strict),
+        detail=detail(question, strict, lenient),
     )
 
 
@@ -328,18 +340,26 @@ def verdict(
     return grade_program(code, tests, question.data["function"], sandbox, limits, stdin=stdin)
 
 
-def detail(question: Question, verdict: CodeVerdict | None) -> dict[str, Any]:
-    """Results and error code, and what a reader of the score must know about this problem."""
+def detail(question: Question, strict: CodeVerdict | None, lenient: CodeVerdict | None) -> dict[str, Any]:
+    """Results and error codes, and what a reader of the score must know about this problem."""
     told: dict[str, Any] = {}
-    if verdict is not None:
-        told["results"] = verdict.results
-        told["error_code"] = verdict.error_code
-        told["message"] = verdict.message
+    if strict is not None:
+        told["results"] = strict.results
+        told["error_code"] = strict.error_code
+        told["message"] = strict.message
+        told["out_of_memory"] = strict.out_of_memory
+    if lenient is not None:
+        told["lenient_error_code"] = lenient.error_code
     if question.data.get("partial"):
         told["not_a_score"] = PARTIAL
     if question.id in ERRATA:
         told["erratum"] = True
     return told
+
+
+def ran_out_of_time(grade: Grade) -> bool:
+    """Whether a program, the strict or the lenient one, met its time limit."""
+    return TIME_LIMIT in (grade.detail.get("error_code"), grade.detail.get("lenient_error_code"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,8 +374,8 @@ class LiveCodeBench(Benchmark):
 
     window: Window
     prompt: PromptStyle = "qwen"
-    seconds: float = 6.0
-    stdin: StdinMode = "official"
+    seconds: float = grading_setting(OFFICIAL_SECONDS)
+    stdin: StdinMode = grading_setting("official")
 
     def load(self, data: Path | None) -> list[Question]:
         paths, partial = lcb_rows(self.dataset, self.revision, self.window, data)
@@ -371,12 +391,77 @@ class LiveCodeBench(Benchmark):
     def grade(self, question: Question, generation: Generation, sandbox: Sandbox | None) -> Grade:
         return grade_code(question, generation, sandbox, Limits(seconds=self.seconds), self.stdin)
 
+    def timed_out(self, grade: Grade) -> bool:
+        return ran_out_of_time(grade)
+
+    def protocol(self) -> dict[str, str]:
+        return {
+            **super().protocol(),
+            "window": self.window.dates,
+            "prompt": self.prompt,
+            "grader": f"28fef95, standard input {self.stdin}",
+            "time limit": f"{self.seconds:g} s a test",
+        }
+
+    def variations(self) -> tuple[Variation, ...]:
+        return (
+            *super().variations(),
+            *other_graders(self),
+            *(
+                Variation(
+                    ambiguity=f"lcb-{version}-window",
+                    name=f"window of {other.problems}",
+                    benchmark=replace(self, window=other),
+                )
+                for version, windows in WINDOWS.items()
+                for other in windows
+                if other != self.window
+            ),
+        )
+
+
+class GradesCode(Protocol):
+    """A benchmark with the two settings of the grader of programs."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def stdin(self) -> StdinMode: ...
+
+
+def other_graders(benchmark: GradesCode) -> Iterator[Variation]:
+    """The other way to mock standard input, and the other usual time limit."""
+    stdin: StdinMode = "before-2025-05-23" if benchmark.stdin == "official" else "official"
+    seconds = 30.0 if benchmark.seconds == OFFICIAL_SECONDS else OFFICIAL_SECONDS
+    for ambiguity, name, other in (
+        ("lcb-grader", f"standard input {stdin}", {"stdin": stdin}),
+        ("lcb-time-limit", f"{seconds:g} s a test", {"seconds": seconds}),
+    ):
+        changed: Any = replace(benchmark, **other)  # type: ignore[type-var]
+        yield Variation(ambiguity=ambiguity, name=name, benchmark=changed)
+
 
 def lcb(name: str, window: Window) -> LiveCodeBench:
     """LiveCodeBench over any window, such as `lcb("mine", Window(start="2024-11-01", end="2025-01-01"))`."""
     return LiveCodeBench(name=name, window=window, dataset=DATASET, revision=REVISION, sampling=SAMPLING)
 
 
+def between(benchmark: LiveCodeBench, start: str, end: str) -> LiveCodeBench:
+    """The problems of all files with contest dates from `start` to `end`, as the official options filter.
+
+    Either may be empty. Raises UsageError where one is not a date.
+    """
+    for date in filter(None, (start, end)):
+        try:
+            datetime.fromisoformat(date)
+        except ValueError as error:
+            raise UsageError(f"{date!r} is not a date", "Give it as 2025-02-01.") from error
+    name = "_".join(filter(None, ("lcb", start, end)))
+    return replace(benchmark, name=name, window=Window(start=start, end=end))
+
+
+lcb_all = lcb("lcb", EVERYTHING)
 lcb_v5 = lcb("lcb_v5", V5_166)
 lcb_v5_167 = lcb("lcb_v5_167", V5_167)
 lcb_v5_279 = lcb("lcb_v5_279", V5_279)

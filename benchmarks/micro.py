@@ -25,11 +25,11 @@ from benchmarks.micro_questions import (
     sum_row,
     sums,
 )
-from harness.benchmark import Benchmark
+from harness.benchmark import Benchmark, Variation, grading_setting
 from harness.errors import UsageError
 from harness.grading.answers import grade_answer
 from harness.grading.choices import grade_choice
-from harness.sandboxes import Limits, Sandbox
+from harness.sandboxes import Limits, Sandbox, StdinMode
 from harness.types import Generation, Grade, Question, Sampling
 
 Domain = Literal["math", "science", "code"]
@@ -126,9 +126,19 @@ class MicroCode(Micro):
     needs_sandbox: ClassVar[bool] = True
 
     domain: Domain = "code"
+    seconds: float = grading_setting(livecodebench.OFFICIAL_SECONDS)
+    stdin: StdinMode = grading_setting("official")
 
     def grade(self, question: Question, generation: Generation, sandbox: Sandbox | None) -> Grade:
-        return livecodebench.grade_code(question, generation, sandbox, Limits())
+        return livecodebench.grade_code(
+            question, generation, sandbox, Limits(seconds=self.seconds), self.stdin
+        )
+
+    def variations(self) -> tuple[Variation, ...]:
+        return (*super().variations(), *livecodebench.other_graders(self))
+
+    def timed_out(self, grade: Grade) -> bool:
+        return livecodebench.ran_out_of_time(grade)
 
 
 micro_math = MicroMath(name="micro_math")

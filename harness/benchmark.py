@@ -1,11 +1,22 @@
 """Benchmark: can load questions, word the prompt of a draw, and grade an answer."""
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from harness.sandboxes import Sandbox
+from harness.stage import Json, encoded
 from harness.types import Generation, Grade, Question, Sampling
+
+T = TypeVar("T")
+GRADING = "grading"
+
+
+def grading_setting(default: T) -> T:
+    """A field of a benchmark that only its grader reads: another value re-marks and asks nothing."""
+    setting: T = field(default=default, metadata={GRADING: True})
+    return setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +37,15 @@ class Benchmark:
     revision: str
     sampling: Sampling
 
+    @property
+    def grading(self) -> dict[str, Json]:
+        """The grading settings by name: part of what a Mark is, not of what is asked."""
+        return {
+            each.name: encoded(getattr(self, each.name))
+            for each in dataclasses.fields(self)
+            if each.metadata.get(GRADING)
+        }
+
     def load(self, data: Path | None) -> list[Question]:
         """All questions, in the data set's order, from the folder `data` or the pinned Hub revision.
 
@@ -43,3 +63,30 @@ class Benchmark:
         Raises SandboxError where the sandbox failed; the caller turns that into `correct=None`.
         """
         raise NotImplementedError
+
+    def timed_out(self, grade: Grade) -> bool:
+        """Whether a busy machine may be to blame for a verdict, which then counts only once it was
+        reached again with nothing else being graded."""
+        return False
+
+    def protocol(self) -> dict[str, str]:
+        """What a reader of the score must know about questions, prompt and grader, in words."""
+        return {"dataset": f"{self.dataset} {self.revision}"}
+
+    def variations(self) -> "tuple[Variation, ...]":
+        """The other readings of an underspecified protocol that stored generations allow."""
+        return (Variation(ambiguity="answer-extraction", name="lenient: whole text", lenient=True),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """One alternative that needs no new generation. `ambiguity` is its id in the register.
+
+    `benchmark` grades otherwise, or holds other questions; None leaves both. `lenient` takes the
+    verdicts on the whole text.
+    """
+
+    ambiguity: str
+    name: str
+    benchmark: Benchmark | None = None
+    lenient: bool = False

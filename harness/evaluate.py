@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from harness.errors import SandboxError
 from harness.files import write_json, write_rows
 from harness.generate import drop_torn_line, generate, prove_sampling, read_rows, remaining
 from harness.sandboxes import Sandbox
-from harness.stage import Service, Stage
+from harness.stage import Json, Service, Stage
 from harness.store import Context
 from harness.types import Generation, Grade, Message, Question, Sampling
 
@@ -75,6 +75,14 @@ class Ask(Stage):
     sampling: Sampling | None = None
     limit: int | None = None
 
+    @property
+    def identity(self) -> dict[str, Json]:
+        """How the answers will be graded does not change what is asked."""
+        identity = super().identity
+        for name in self.benchmark.grading:
+            del identity["benchmark"][name]
+        return identity
+
     def service(self) -> Service:
         return Service(model=self.model, engine=self.engine, sampling=self.drawn)
 
@@ -107,34 +115,60 @@ class Ask(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class Mark(Stage):
-    """The verdict on every generation of an Ask. `grader` is the benchmark's grader number."""
+    """The verdict on every generation of an Ask, in the order of question and draw.
+
+    `grader` is the benchmark's grader number. A verdict that a busy machine may be to blame for counts
+    only once it was reached again with nothing else being graded.
+    """
 
     asked: Ask
     grader: int
 
+    @property
+    def identity(self) -> dict[str, Json]:
+        """The Ask, the grader, and the benchmark's grading settings (a time limit, say)."""
+        return {**super().identity, "grading": self.asked.benchmark.grading}
+
     def run(self, out: Path, context: Context) -> None:
         benchmark = self.asked.benchmark
         questions = {question.id: question for question in self.asked.questions(context)}
-        generations = read_rows(context.path(self.asked) / "generations.jsonl", Generation)
+        generations = context.path(self.asked) / "generations.jsonl"
         file = out / "grades.jsonl"
         graded = keep_decided(file)
         sandbox = context.sandbox() if benchmark.needs_sandbox else None
-        todo = (row for row in generations if (row.question, row.draw) not in graded)
         total = len(questions) * self.asked.drawn.draws
         undecided: list[Grade] = []
+        suspects: set[tuple[str, int]] = set()
         with (
             context.progress.counter("grading", total, done=len(graded)) as counter,
             file.open("ab", buffering=0) as lines,
         ):
-            for grade in in_order(benchmark, questions, todo, sandbox, context.machine.sandbox.workers):
+
+            def keep(grade: Grade) -> None:
                 lines.write(msgspec.json.encode(grade) + b"\n")
-                undecided += [grade] if grade.correct is None else []
+                undecided.extend([grade] if grade.correct is None else [])
                 counter.advance(failures=int(grade.correct is None))
+
+            todo = (row for row in read_rows(generations, Generation) if key(row) not in graded)
+            for grade in in_order(benchmark, questions, todo, sandbox, context.machine.sandbox.workers):
+                if benchmark.timed_out(grade):
+                    suspects.add(key(grade))
+                else:
+                    keep(grade)
+            todo = (row for row in read_rows(generations, Generation) if key(row) in suspects)
+            for grade in in_order(benchmark, questions, todo, sandbox, workers=1):
+                keep(replace(grade, detail={**grade.detail, "graded_again_alone": True}))
+        in_key_order: list[Grade] = sorted(read_rows(file, Grade), key=key)
+        write_rows(file, in_key_order)
         if broken := [grade for grade in undecided if grade.reason.startswith(SANDBOX)]:
             raise SandboxError(
                 f"{len(broken)} of {total} answers could not be graded: {broken[0].reason}",
                 "All other verdicts are kept; mend the sandbox and run the same command again.",
             )
+
+
+def key(row: Generation | Grade) -> tuple[str, int]:
+    return row.question, row.draw
 
 
 def keep_decided(file: Path) -> set[tuple[str, int]]:
@@ -145,7 +179,7 @@ def keep_decided(file: Path) -> set[tuple[str, int]]:
     decided = [grade for grade in grades if not grade.reason.startswith(SANDBOX)]
     if len(decided) < len(grades):
         write_rows(file, decided)
-    return {(grade.question, grade.draw) for grade in decided}
+    return set(map(key, decided))
 
 
 def in_order(

@@ -1,5 +1,7 @@
 """Asking and marking: what a broken sandbox leaves behind, and what identity must not hold."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -47,12 +49,47 @@ class Box:
         return None
 
 
+class Busy:
+    """A sandbox that is too slow for each program's first test, once, and counts how many run at a time."""
+
+    name = "busy"
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.seen: list[str] = []
+        self.now = 0
+        self.at_a_time: list[int] = []
+
+    def run(
+        self,
+        program: Program,
+        inputs: list[str],
+        limits: Limits,
+        accept: Callable[[int, Outcome], bool] = lambda index, outcome: True,
+    ) -> Execution:
+        with self.lock:
+            first = self.seen.count(inputs[0]) == 0
+            self.seen.append(inputs[0])
+            self.now += 1
+            self.at_a_time.append(self.now)
+        time.sleep(0.05)
+        with self.lock:
+            self.now -= 1
+        if first:
+            return Execution(outcomes=(Outcome(status="time_limit", message="TimeoutException()"),))
+        silent = Outcome(status="ok")
+        return Execution(outcomes=(silent,) if not accept(0, silent) else (silent,) * len(inputs))
+
+    def close(self) -> None:
+        return None
+
+
 class Boxed(Context):
     """A context with that sandbox."""
 
-    box = Box(broken=0)
+    box: Box | Busy = Box(broken=0)
 
-    def sandbox(self) -> Box:
+    def sandbox(self) -> Box | Busy:
         return self.box
 
 
@@ -89,6 +126,18 @@ def test_a_sandbox_that_fails_leaves_the_stage_partial_and_a_second_run_heals_it
     grades = list(read_rows(store.path(mark) / "grades.jsonl", Grade))
     assert len({grade.question for grade in grades}) == len(grades) == 4
     assert all(grade.correct is False for grade in grades)
+
+
+def test_a_time_out_counts_only_once_it_was_seen_again_alone(boxed: tuple[RunStore, Boxed]) -> None:
+    store, context = boxed
+    mark = Mark(asked=asked(store, context), grader=1)
+    context.box = busy = Busy()
+    store.build(mark, context)
+    grades = list(read_rows(store.path(mark) / "grades.jsonl", Grade))
+    assert len(busy.seen) == 8
+    assert busy.at_a_time[4:] == [1, 1, 1, 1]
+    assert all(grade.detail["graded_again_alone"] for grade in grades)
+    assert {grade.detail["error_code"] for grade in grades} == {-2}
 
 
 def test_a_new_grader_marks_again_and_asks_nothing() -> None:
