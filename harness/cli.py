@@ -15,10 +15,15 @@ import click
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from harness.benchmark import Benchmark
     from harness.machine import Machine
     from harness.recipe import Recipe
+    from harness.runs import Evaluated
+    from harness.stage import Stage
     from harness.store import Context, RunStore
+    from reports.sensitivity import Varied
 
 USAGE = UsageError.exit_code
 
@@ -119,12 +124,12 @@ def list_() -> None:
 def setup(name: str, runs: Path, data: Path | None, machine: Path | None) -> None:
     """Build what NAME needs: the Python environment of an engine, or the image of the `sandbox`."""
     from harness.discover import suggestion
-    from harness.sandboxes.docker import ensure_image
+    from harness.sandboxes import open_sandbox
     from harness.setup import ENVIRONMENTS, set_up
 
     found = Place(runs, data, machine).machine()
     if name == "sandbox":
-        ensure_image(found, click.echo)
+        open_sandbox(found, click.echo).close()
     elif name in ENVIRONMENTS:
         set_up(name, found, click.echo)
     else:
@@ -161,7 +166,7 @@ def reproduce(
     with running(place) as (store, context):
         build(store, context, found.name, labels)
         if until is None:
-            show_report(store, found, labels, limit=None)
+            show_report(store, found, labels)
 
 
 @cli.command()
@@ -173,6 +178,9 @@ def reproduce(
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Token limit of a response.")
 @click.option("--temperature", type=click.FloatRange(min=0.0))
 @click.option("--system", help="System prompt; none is sent without it.")
+@click.option("--start", default="", help="LiveCodeBench: contests from this date, over all files.")
+@click.option("--end", default="", help="LiveCodeBench: contests up to this date, as the official option.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting: prompt=generic.")
 @click.option("--name", help="Name of the run. [default: the model's]")
 @place_options
 def evaluate(
@@ -184,6 +192,9 @@ def evaluate(
     max_tokens: int | None,
     temperature: float | None,
     system: str | None,
+    start: str,
+    end: str,
+    settings: tuple[str, ...],
     name: str | None,
     runs: Path,
     data: Path | None,
@@ -204,7 +215,10 @@ def evaluate(
         raise UsageError("the remote engine has no URL", "Give --base-url URL.")
     found = evaluation(
         model=model,
-        benchmarks=[asked_benchmark(text, max_tokens, temperature) for text in wanted],
+        benchmarks=[
+            windowed(asked_benchmark(text, max_tokens, temperature, pairs_of(settings)), start, end)
+            for text in wanted
+        ],
         engine=engine,
         base_url=url,
         system=system,
@@ -214,18 +228,71 @@ def evaluate(
     labels = found.labels()
     with running(place) as (store, context):
         build(store, context, found.name, labels)
-        show_report(store, found, labels, limit)
+        show_report(store, found, labels)
 
 
 @cli.command()
-@click.argument("recipe")
+@click.argument("run")
 @click.option("--engine", help="Engine instead of the recipe's.")
+@click.option("--sensitivity", is_flag=True, help="Try every other reading that stored answers allow.")
 @place_options
-def report(recipe: str, engine: str | None, runs: Path, data: Path | None, machine: Path | None) -> None:
-    """Write the report of RECIPE again from what is measured so far."""
+def report(
+    run: str, engine: str | None, sensitivity: bool, runs: Path, data: Path | None, machine: Path | None
+) -> None:
+    """Write the report of RUN (a recipe, or the name of a run) again from what is measured so far."""
+    from reports.sensitivity import sensitivity as vary
+
     place = Place(runs, data, machine)
-    found = find_recipe(recipe, engine)
-    show_report(place.store(), found, found.labels(), limit=None)
+    store = place.store()
+    found, labels = find_run(store, run, engine)
+    if not sensitivity:
+        show_report(store, found, labels)
+        return
+    with running(place) as (store, context):
+        show_report(store, found, labels, list(vary(store, labels, context)))
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A grading setting: seconds=30.")
+@click.option("--name", help="Name of the regraded run. [default: RUN, or RUN-NAME-VALUE with --set]")
+@place_options
+def regrade(
+    run: str, settings: tuple[str, ...], name: str | None, runs: Path, data: Path | None, machine: Path | None
+) -> None:
+    """Grade the stored answers of RUN with this version's graders. Asks nothing.
+
+    With --set the verdicts go into a run of another name, and RUN stays as it is.
+    """
+    from harness.recipe import checked_name
+    from harness.runs import as_recipe, evaluations, regraded
+    from reports.comparison import compare_runs, print_comparison
+
+    place, chosen = Place(runs, data, machine), pairs_of(settings)
+    store = place.store()
+    before = evaluations(store, run, benchmarks())
+    marks = regraded(before, chosen)
+    default = "-".join([run, *(f"{key}-{value}" for key, value in chosen.items())])
+    target = checked_name(name or default)
+    with running(place) as (store, context):
+        build(store, context, target, dict(marks))
+    after = evaluations(store, target, benchmarks())
+    print_comparison(compare_runs(store, before, after), (run, target), everything=True)
+    show_report(store, as_recipe(target, after), {one.label: one.mark for one in after})
+
+
+@cli.command()
+@click.argument("a", metavar="RUN[/ROW]")
+@click.argument("b", metavar="OTHER[/ROW]")
+@click.option("--all", "everything", is_flag=True, help="List every flip.")
+@place_options
+def compare(a: str, b: str, everything: bool, runs: Path, data: Path | None, machine: Path | None) -> None:
+    """Compare two runs, or two rows of one, question by question, and list the flips."""
+    from reports.comparison import compare_runs, print_comparison
+
+    store = Place(runs, data, machine).store()
+    first, second = (evaluated(store, text) for text in (a, b))
+    print_comparison(compare_runs(store, first, second), (a, b), everything)
 
 
 @cli.command()
@@ -270,11 +337,25 @@ def find_recipe(name: str, engine: str | None) -> "Recipe":
     return found.on(find_engine(engine).name)
 
 
-def asked_benchmark(text: str, max_tokens: int | None, temperature: float | None) -> "Benchmark":
-    """The benchmark of `NAME[:DRAWS]` with the given sampling overrides."""
+def windowed(found: "Benchmark", start: str, end: str) -> "Benchmark":
+    """The benchmark over the contests between two dates, where one is given."""
+    from benchmarks.livecodebench import LiveCodeBench, between
+
+    if not start and not end:
+        return found
+    if not isinstance(found, LiveCodeBench):
+        raise UsageError(f"{found.name} has no contest dates", "Leave --start and --end to LiveCodeBench.")
+    return between(found, start, end)
+
+
+def asked_benchmark(
+    text: str, max_tokens: int | None, temperature: float | None, settings: dict[str, str]
+) -> "Benchmark":
+    """The benchmark of `NAME[:DRAWS]` with the given overrides of sampling and settings."""
     from dataclasses import replace
 
     from harness.discover import pick
+    from harness.runs import with_settings
 
     name, _, draws = text.partition(":")
     found = pick("benchmark", name, benchmarks())
@@ -282,7 +363,7 @@ def asked_benchmark(text: str, max_tokens: int | None, temperature: float | None
         raise UsageError(f"{text!r}: DRAWS is a number from 1, as in {name}:64")
     overrides = {"draws": int(draws) if draws else None, "max_tokens": max_tokens, "temperature": temperature}
     given: dict[str, Any] = {field: value for field, value in overrides.items() if value is not None}
-    return replace(found, sampling=replace(found.sampling, **given))
+    return with_settings(replace(found, sampling=replace(found.sampling, **given)), settings)
 
 
 @contextmanager
@@ -307,17 +388,57 @@ def build(store: "RunStore", context: "Context", name: str, labels: dict[str, An
     Runner(store, context).build(name, labels)
 
 
-def show_report(store: "RunStore", recipe: "Recipe", labels: dict[str, Any], limit: int | None) -> None:
+def show_report(
+    store: "RunStore", recipe: "Recipe", labels: "Mapping[str, Stage]", varied: "Sequence[Varied]" = ()
+) -> None:
     """Writes the report's three files and prints the table."""
+    from harness.runs import write_recipe
     from reports.assemble import assemble
     from reports.page import write_report
     from reports.terminal import print_report
 
-    assembled = assemble(store, recipe, labels, limit)
+    assembled = assemble(store, recipe, labels, varied)
     home = store.root / recipe.name
+    write_recipe(store, recipe)
     write_report(home, assembled)
     print_report(assembled)
     click.echo(f"report: {home / 'report.html'}")
+
+
+def find_run(store: "RunStore", name: str, engine: str | None) -> "tuple[Recipe, Mapping[str, Stage]]":
+    """A recipe with its stages, or a run that only its folder knows. Raises UsageError for neither."""
+    from harness.discover import suggestion
+    from harness.runs import as_recipe, evaluations, known_runs
+
+    known = recipes()
+    if name in known or engine:
+        found = find_recipe(name, engine)
+        return found, found.labels()
+    kept = known_runs(store)
+    if name not in kept:
+        raise UsageError(f"unknown recipe or run {name!r}. {suggestion(name, [*known, *kept])}")
+    marked = evaluations(store, name, benchmarks())
+    return as_recipe(name, marked), {one.label: one.mark for one in marked}
+
+
+def evaluated(store: "RunStore", text: str) -> "list[Evaluated]":
+    """The evaluations that `RUN` or `RUN/ROW` names. Raises UsageError where there is no such row."""
+    from harness.discover import suggestion
+    from harness.runs import evaluations
+
+    run, _, row = text.partition("/")
+    found = evaluations(store, run, benchmarks())
+    if row and row not in (rows := {one.row for one in found}):
+        raise UsageError(f"{run} has no row {row!r}. {suggestion(row, rows)}")
+    return [one for one in found if row in ("", one.row)]
+
+
+def pairs_of(settings: tuple[str, ...]) -> dict[str, str]:
+    """`NAME=VALUE` texts as a table. Raises UsageError for a text without an equals sign."""
+    for text in settings:
+        if "=" not in text:
+            raise UsageError(f"--set {text}: NAME=VALUE is expected")
+    return {name: value for name, _, value in (text.partition("=") for text in settings)}
 
 
 def say_names(title: str, names: dict[str, str]) -> None:

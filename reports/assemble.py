@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,34 @@ from harness.recipe import Recipe
 from harness.stage import Stage, ordered
 from harness.store import RunStore
 from harness.types import Grade
-from reports.page import Report, Section, peers_section
-from reports.published import Published, load_published
+from reports.page import Report, Section, ambiguities_section, peers_section, sensitivity_section
+from reports.published import Published, load_ambiguities, load_published
+from reports.sensitivity import Varied, spread
 from reports.table import Measurement, build_entries
 
 
-def assemble(store: RunStore, recipe: Recipe, labels: Mapping[str, Stage], limit: int | None) -> Report:
-    """The report of what is measured so far. Stages that are not complete are left out."""
+def assemble(
+    store: RunStore, recipe: Recipe, labels: Mapping[str, Stage], varied: Sequence[Varied] = ()
+) -> Report:
+    """The report of what is measured so far. Stages that are not complete are left out.
+
+    `varied` are the scores under other readings, where they were asked for.
+    """
     published = load_published(recipe.published) if recipe.published else None
-    measurements = list(measured(store, recipe, limit))
+    measurements = list(measured(store, labels))
+    entries = [
+        replace(entry, spread=spread(varied, entry.row, entry.benchmark))
+        for entry in build_entries(claimed_name(recipe), published, measurements)
+    ]
     return Report(
         recipe=recipe.name,
         summary=recipe.summary,
         kind=published.kind if published else "none",
         claims_title=published.title if published else "",
-        entries=build_entries(claimed_name(recipe), published, measurements),
+        entries=entries,
         provenance={label: stage.key for label, stage in labels.items()},
         engines=dict(engines(store, labels)),
-        sections=list(sections(store, labels, recipe, published)),
+        sections=list(sections(store, labels, recipe, published, varied)),
     )
 
 
@@ -38,9 +49,9 @@ def claimed_name(recipe: Recipe) -> str:
     return recipe.published.replace("_", "-") if recipe.published else recipe.name
 
 
-def measured(store: RunStore, recipe: Recipe, limit: int | None) -> Iterator[Measurement]:
-    for label, mark in recipe.marks().items():
-        if store.state(mark) == "done":
+def measured(store: RunStore, labels: Mapping[str, Stage]) -> Iterator[Measurement]:
+    for label, mark in labels.items():
+        if isinstance(mark, Mark) and store.state(mark) == "done":
             _, row, benchmark = label.split("/")
             questions, draws = asked_counts(store.path(mark.asked))
             yield Measurement(
@@ -49,13 +60,13 @@ def measured(store: RunStore, recipe: Recipe, limit: int | None) -> Iterator[Mea
                 grades=list(read_rows(store.path(mark) / "grades.jsonl", Grade)),
                 questions=questions,
                 draws=draws,
-                protocol=protocol(mark),
-                limited=limit is not None,
+                protocol=protocol(mark, questions),
+                limited=mark.asked.limit is not None,
             )
 
 
-def protocol(mark: Mark) -> dict[str, str]:
-    """How a row was asked, in words."""
+def protocol(mark: Mark, questions: int) -> dict[str, str]:
+    """How a row was asked and graded, in words."""
     sampling, benchmark = mark.asked.drawn, mark.asked.benchmark
     return {
         "sampling": f"temperature {sampling.temperature}, top_p {sampling.top_p}, top_k {sampling.top_k}, "
@@ -63,7 +74,8 @@ def protocol(mark: Mark) -> dict[str, str]:
         "max_tokens": str(sampling.max_tokens),
         "system": mark.asked.system or "none",
         "engine": mark.asked.engine,
-        "dataset": f"{benchmark.dataset} {benchmark.revision}",
+        **benchmark.protocol(),
+        "questions": str(questions),
         "benchmark version": f"{benchmark.version}, grader {mark.grader}",
     }
 
@@ -78,10 +90,18 @@ def engines(store: RunStore, labels: Mapping[str, Stage]) -> Iterator[tuple[str,
 
 
 def sections(
-    store: RunStore, labels: Mapping[str, Stage], recipe: Recipe, published: Published | None
+    store: RunStore,
+    labels: Mapping[str, Stage],
+    recipe: Recipe,
+    published: Published | None,
+    varied: Sequence[Varied],
 ) -> Iterator[Section]:
     """The tables below the main one, each where its stage is complete."""
     done = {label: store.path(stage) for label, stage in labels.items() if store.state(stage) == "done"}
+    if varied:
+        yield sensitivity_section(varied)
+    if register := load_ambiguities(recipe.published) if recipe.published else ():
+        yield ambiguities_section(register)
     yield Section(title="Stages", columns=("stage", "key", "seconds", "rows"), rows=list(stage_rows(done)))
     if dropped := list(drop_rows(done)):
         yield Section(title="Dropped responses", columns=("stage", "domain", "reason", "rows"), rows=dropped)

@@ -9,12 +9,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.files import write_json, write_whole
 from reports.published import Ambiguity, Published
-from reports.table import Entry, cell, delta_cell, lenient_cell, published_cell, verdict_cell
+from reports.sensitivity import Varied
+from reports.table import (
+    Entry,
+    cell,
+    delta_cell,
+    lenient_cell,
+    published_cell,
+    spread_cell,
+    verdict_cell,
+)
 
 Cell = str | int | float | None
 
+SPREAD = "over alternatives"
 COLUMNS = (
-    "row", "benchmark", "published", "measured ± SE over re-runs", "lenient rule",
+    "row", "benchmark", "published", "measured ± SE over re-runs", SPREAD, "lenient rule",
     "SE over questions",
     "questions × draws", "Δ [90 %]", "margin", "verdict", "truncated", "no answer", "ungraded", "missing",
 )  # fmt: skip
@@ -90,14 +100,26 @@ def render(name: str, report: Report) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["bar"] = mark_down
-    lines = [(entry, cells(entry), interval_plot(entry)) for entry in report.entries]
-    return environment.get_template(f"{name}.j2").render(report=report, columns=columns(report), lines=lines)
+    kept = columns(report)
+    lines = [
+        (entry, [text for column, text in zip(COLUMNS, cells(entry), strict=True) if column in kept],
+         interval_plot(entry))
+        for entry in report.entries
+    ]  # fmt: skip
+    return environment.get_template(f"{name}.j2").render(report=report, columns=headings(report), lines=lines)
 
 
 def columns(report: Report) -> tuple[str, ...]:
+    """The columns that say something here: the spread only where alternatives were tried."""
+    varied = any(entry.spread for entry in report.entries)
+    return tuple(name for name in COLUMNS if varied or name != SPREAD)
+
+
+def headings(report: Report) -> tuple[str, ...]:
     """Our own reference values are never headed as published ones."""
     return tuple(
-        "reference" if name == "published" and report.kind == "reference" else name for name in COLUMNS
+        "reference" if name == "published" and report.kind == "reference" else name
+        for name in columns(report)
     )
 
 
@@ -108,6 +130,7 @@ def cells(entry: Entry) -> list[str]:
         entry.benchmark,
         published_cell(entry),
         cell(entry),
+        spread_cell(entry),
         lenient_cell(entry),
         "–" if entry.se_questions is None else f"{entry.se_questions:.1f}",
         f"{entry.questions} × {entry.draws}" if entry.questions else "–",
@@ -175,3 +198,40 @@ def ambiguities_section(ambiguities: Sequence[Ambiguity]) -> Section:
             for one in ambiguities
         ],
     )
+
+
+def sensitivity_section(varied: Sequence[Varied]) -> Section:
+    """The score under each other reading that the stored answers allow."""
+    return Section(
+        title="Sensitivity to what is left open",
+        columns=[
+            "row",
+            "benchmark",
+            "what is open",
+            "alternative",
+            "score",
+            "Δ to the reported",
+            "questions",
+        ],
+        rows=[
+            [
+                one.row,
+                one.benchmark,
+                one.ambiguity,
+                one.alternative,
+                points(one.score.average, one.score.se_rerun),
+                "–"
+                if None in (one.score.average, one.reported)
+                else f"{one.score.average - one.reported:+.1f}",  # type: ignore[operator]
+                str(one.of) if one.questions == one.of else f"{one.questions} of {one.of}: not a score of it",
+            ]
+            for one in varied
+        ],
+        note="The same stored answers, graded otherwise. What needs new answers or new training is not here.",
+    )
+
+
+def points(average: float | None, error: float | None) -> str:
+    if average is None:
+        return "–"
+    return f"{average:.1f} ± {'?' if error is None else format(error, '.1f')}"

@@ -53,6 +53,7 @@ class Entry:
 
     `measured` is None while a response is ungraded (`lowest` and `highest` bound it). `verdict` is
     None where nothing is claimed. `counts` are the right responses that round to the published value.
+    `spread` is the lowest and the highest score over alternative readings of the same answers.
     """
 
     recipe: str
@@ -64,6 +65,7 @@ class Entry:
     lowest: float | None = None
     highest: float | None = None
     lenient: float | None = None
+    spread: tuple[float, float] | None = None
     draws: int = 0
     questions: int = 0
     se_rerun: float | None = None
@@ -199,6 +201,11 @@ def cell(line: Entry) -> str:
 def lenient_cell(line: Entry) -> str:
     """The score under the lenient rule on the whole text: how much the extraction matters."""
     return "–" if line.lenient is None else f"{line.lenient:.1f}"
+
+
+def spread_cell(line: Entry) -> str:
+    """From the least to the most favourable reading of the same answers."""
+    return "–" if line.spread is None else f"{line.spread[0]:.1f} to {line.spread[1]:.1f}"
 
 
 def published_cell(line: Entry) -> str:

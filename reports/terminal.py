@@ -3,10 +3,13 @@
 from rich.console import Console
 from rich.table import Table
 
-from reports.page import Report
-from reports.table import Entry, cell, delta_cell, published_cell, verdict_cell
+from reports.page import SPREAD, Report
+from reports.table import Entry, cell, delta_cell, published_cell, spread_cell, verdict_cell
 
 WIDTH = 140
+COLUMNS = (
+    "row", "benchmark", "claimed", "measured ± SE", SPREAD, "questions × draws", "Δ [90 %]", "verdict",
+)  # fmt: skip
 STYLES = {"reproduced": "green", "not reproduced": "red", "inconclusive": "yellow"}
 
 
@@ -22,13 +25,14 @@ def print_report(report: Report) -> None:
 
 def main_table(report: Report) -> Table:
     table = Table(title=report.recipe, title_justify="left", expand=False)
-    for name in ("row", "benchmark", "claimed", "measured ± SE", "questions × draws", "Δ [90 %]", "verdict"):
+    varied = any(entry.spread for entry in report.entries)
+    for name in COLUMNS if varied else [name for name in COLUMNS if name != SPREAD]:
         table.add_column(name, no_wrap=True)
     previous = ""
     for entry in report.entries:
         if previous not in ("", entry.row):
             table.add_section()
-        table.add_row(*line(entry), style=STYLES.get(entry.verdict or ""))
+        table.add_row(*line(entry, varied), style=STYLES.get(entry.verdict or ""))
         previous = entry.row
     return table
 
@@ -40,12 +44,13 @@ def measured(entry: Entry) -> str:
     return f"{entry.measured:.1f} ± {'?' if entry.se_rerun is None else format(entry.se_rerun, '.1f')}"
 
 
-def line(entry: Entry) -> tuple[str, ...]:
+def line(entry: Entry, varied: bool) -> tuple[str, ...]:
     return (
         entry.row,
         entry.benchmark,
         published_cell(entry),
         measured(entry),
+        *((spread_cell(entry),) if varied else ()),
         f"{entry.questions} × {entry.draws}",
         delta_cell(entry),
         entry.verdict or verdict_cell(entry),

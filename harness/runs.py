@@ -1,0 +1,205 @@
+"""What a finished run left behind, found again from its folder alone.
+
+    runs/NAME/eval/ROW/BENCHMARK → ../../../stages/mark-8673efda
+
+A run made by `harness evaluate` has no recipe in the code: its folder is enough to grade it again, to
+compare it and to report it. Nothing is asked again.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+
+from harness.benchmark import Benchmark
+from harness.discover import suggestion
+from harness.errors import DataError, UsageError
+from harness.evaluate import Ask, Mark
+from harness.files import write_json
+from harness.recipe import Recipe, Row
+from harness.stage import Json, Stage
+from harness.store import RunStore
+
+RECIPE = "recipe.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored(Stage):
+    """A stage of which nothing is known but its key: whoever made it has done so."""
+
+    stored: str
+
+    @property
+    def key(self) -> str:
+        return self.stored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """One evaluation of a run: which row and benchmark, and the stage that graded it."""
+
+    row: str
+    benchmark: str
+    mark: Mark
+
+    @property
+    def label(self) -> str:
+        return f"eval/{self.row}/{self.benchmark}"
+
+
+def known_runs(store: RunStore) -> list[str]:
+    """Names of the runs in a store that hold evaluations."""
+    return sorted(folder.parent.name for folder in store.root.glob("*/eval") if folder.is_dir())
+
+
+def evaluations(store: RunStore, name: str, benchmarks: Mapping[str, Benchmark]) -> list[Evaluated]:
+    """The graded evaluations of a run, in the order of its report.
+
+    Raises UsageError where there is no such run, and DataError where the questions or prompts that it
+    was asked with are no longer those of this version.
+    """
+    links = sorted((store.root / name / "eval").glob("*/*"))
+    found = [
+        Evaluated(row=link.parent.name, benchmark=link.name, mark=mark_of(store, link, benchmarks))
+        for link in links
+        if link.is_symlink()
+    ]
+    if not found:
+        raise UsageError(
+            f"no run {name!r} with evaluations in {store.root}. {suggestion(name, known_runs(store))}"
+        )
+    order = order_of(store.root / name)
+    return sorted(found, key=lambda one: order.get(one.label, len(order)))
+
+
+def order_of(run: Path) -> dict[str, int]:
+    """Where each evaluation stands in the run's recipe; links alone have no order."""
+    try:
+        told = json.loads((run / RECIPE).read_bytes())
+    except FileNotFoundError:
+        return {}
+    labels = (f"eval/{row}/{benchmark}" for row in told["rows"] for benchmark in told["benchmarks"])
+    return {label: place for place, label in enumerate(labels)}
+
+
+def mark_of(store: RunStore, link: Path, benchmarks: Mapping[str, Benchmark]) -> Mark:
+    """The Mark that a link leads to, with its Ask and benchmark made anew from what they wrote down."""
+    marked = identity_of(link.resolve())
+    asked = identity_of(store.stages / marked["asked"])
+    benchmark = remade(asked["benchmark"], marked.get("grading", {}), benchmarks)
+    ask = Ask(
+        model=Stored(stored=asked["model"]),
+        benchmark=benchmark,
+        engine=asked["engine"],
+        system=asked["system"],
+        sampling=asked["sampling"] and msgspec.convert(asked["sampling"], type(benchmark.sampling)),
+        limit=asked["limit"],
+    )
+    if ask.key != marked["asked"]:
+        raise DataError(
+            f"{link} was asked with other questions or prompts of {benchmark.name} than this version has "
+            f"({marked['asked']}, now {ask.key})",
+            "Use the version of the harness that asked, or evaluate again.",
+        )
+    return Mark(asked=ask, grader=marked["grader"])
+
+
+def identity_of(path: Path) -> dict[str, Any]:
+    """What a stage's directory says of it. Raises DataError where it says nothing."""
+    try:
+        identity: dict[str, Any] = json.loads((path / "identity.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is not a stage's directory: {error}", "Was the folder moved in part?"
+        ) from error
+    return identity
+
+
+def remade(
+    described: dict[str, Json], grading: dict[str, Json], benchmarks: Mapping[str, Benchmark]
+) -> Benchmark:
+    """The benchmark of a stored description, of whichever class here has that name."""
+    kinds = {type(one).__name__: type(one) for one in benchmarks.values()}
+    kind = kinds.get(described["class"])
+    if kind is None:
+        raise DataError(f"this version has no benchmark of the kind {described['class']!r}")
+    try:
+        return msgspec.convert({**described, **grading}, kind)
+    except msgspec.ValidationError as error:
+        raise DataError(
+            f"{described['name']}: its stored settings are not this version's ({error})"
+        ) from error
+
+
+def with_settings(benchmark: Benchmark, settings: Mapping[str, str]) -> Benchmark:
+    """The benchmark with some fields set from text, as `seconds=30`.
+
+    Raises UsageError where it has no such field, or where the value does not fit.
+    """
+    kinds = get_type_hints(type(benchmark))
+    known = {each.name for each in fields(benchmark)} - {"name", "sampling"}
+    changed = {}
+    for name, value in settings.items():
+        if name not in known:
+            raise UsageError(f"{benchmark.name} has no setting {name!r}. {suggestion(name, known)}")
+        try:
+            changed[name] = msgspec.convert(value, kinds[name], strict=False)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"{benchmark.name}: {name}={value}: {error}") from error
+    return replace(benchmark, **changed)
+
+
+def as_recipe(name: str, found: list[Evaluated]) -> Recipe:
+    """A recipe of just these rows and benchmarks, so that they are reported as any other run is."""
+    rows = dict.fromkeys(one.row for one in found)
+    measured = {one.benchmark: one.mark.asked.benchmark for one in found}
+    first = found[0].mark.asked
+    return Recipe(
+        name=name,
+        summary=f"{', '.join(rows)} on {', '.join(measured)}",
+        stages={},
+        models={one.row: Row(model=one.mark.asked.model, system=one.mark.asked.system) for one in found},
+        benchmarks=tuple(measured.values()),
+        engine=first.engine,
+        limit=first.limit,
+    )
+
+
+def write_recipe(store: RunStore, recipe: Recipe) -> None:
+    """Writes `recipe.json` into the run's folder: what the links beside it cannot say."""
+    home = store.root / recipe.name
+    home.mkdir(parents=True, exist_ok=True)
+    write_json(
+        home / RECIPE,
+        {
+            "name": recipe.name,
+            "summary": recipe.summary,
+            "engine": recipe.engine,
+            "rows": list(recipe.models),
+            "benchmarks": [benchmark.name for benchmark in recipe.benchmarks],
+            "published": recipe.published,
+        },
+    )
+
+
+def regraded(found: list[Evaluated], settings: Mapping[str, str]) -> dict[str, Mark]:
+    """The same answers marked by this version's graders, with other grading settings where given.
+
+    Raises UsageError where no benchmark of the run has such a setting.
+    """
+    marks: dict[str, Mark] = {}
+    for one in found:
+        own = one.mark.asked.benchmark
+        known = {name: value for name, value in settings.items() if name in own.grading}
+        changed = with_settings(own, known)
+        marks[one.label] = Mark(asked=replace(one.mark.asked, benchmark=changed), grader=changed.grader)
+    every = {name for one in found for name in one.mark.asked.benchmark.grading}
+    if unknown := [name for name in settings if name not in every]:
+        raise UsageError(
+            f"no benchmark of this run has a grading setting {unknown[0]!r}. "
+            f"{suggestion(unknown[0], every) if every else 'They have none.'}"
+        )
+    return marks
