@@ -23,12 +23,13 @@ acceptance: setup
 	@test -x "tests/acceptance/$(NAME)" || { echo "NAME is one of:"; ls tests/acceptance; exit 64; }
 	PATH="$(abspath $(BIN)):$$PATH" tests/acceptance/$(NAME)
 
-# The embedded engine, its environment, and the sandbox.
+# The embedded engine, its environment, and the sandbox. Where no Docker engine can be had, the last
+# line takes bubblewrap and says so; in CI it fails instead.
 setup: $(STAMP) sandbox
 	$(BIN)/harness setup vllm
 
 sandbox: $(STAMP)
-	docker/start-engine.sh
+	-docker/start-engine.sh
 	$(BIN)/harness setup sandbox
 
 $(STAMP): pyproject.toml

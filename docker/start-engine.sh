@@ -42,14 +42,19 @@ if answers; then
     exit 0
 fi
 [ "$(id -u)" = 0 ] || fail "no engine answers on $socket and we are not root: start Docker, or join its group"
-install_packages
+# Two of us at once would install and start two: the second waits, and finds the first one's engine.
+if command -v flock >/dev/null 2>&1; then
+    exec 9>/var/lock/dasd-harness-start-engine
+    flock 9
+fi
+answers || install_packages
 if answers; then
     exit 0
 fi
 rm -f /var/run/docker.pid
 # overlay2, because vfs copies the whole image for every container. The sandbox needs no network.
 setsid dockerd --storage-driver=overlay2 --bridge=none --iptables=false --ip6tables=false \
-    >"$log" 2>&1 </dev/null &
+    >"$log" 2>&1 </dev/null 9>&- &
 
 tries=0
 until answers; do
