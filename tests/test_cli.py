@@ -32,6 +32,13 @@ def harness(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         (("evaluate", "no/such/folder", "-b", "aime24"), "neither a folder nor a Hub name"),
         (("evaluate", "org/name@main", "-b", "aime24"), "main"),
         (("plan",), "Missing argument"),
+        (("report", "dasd-mico"), "unknown recipe or run 'dasd-mico'. Did you mean 'dasd-micro'?"),
+        (("regrade", "no-such-run"), "no run 'no-such-run' with evaluations"),
+        (("compare", "no-such-run", "nor-this"), "no run 'no-such-run' with evaluations"),
+        (("evaluate", "m", "-b", "aime24", "--start", "2024-10-01"), "aime24 has no contest dates"),
+        (("evaluate", "m", "-b", "lcb", "--start", "soon"), "'soon' is not a date"),
+        (("evaluate", "m", "-b", "lcb", "--set", "prompt"), "NAME=VALUE is expected"),
+        (("evaluate", "m", "-b", "lcb", "--set", "promt=qwen"), "Did you mean 'prompt'?"),
     ],
 )
 def test_bad_usage_exits_64_with_one_line_and_no_traceback(arguments: tuple[str, ...], said: str) -> None:
