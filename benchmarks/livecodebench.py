@@ -62,7 +62,12 @@ ERRATA = frozenset((
     "abc311_c", "abc326_d", "abc327_b", "abc333_e", "abc343_e", "abc362_c", "arc185_c", "abc343_a",
     "abc337_e", "abc355_e", "abc350_c", "arc189_a",
 ))  # fmt: skip
-"""Several right answers, interactive, or wrong tests (LiveCodeBench ERRATA.md). Flagged, not dropped."""
+ERRATA_TITLES = frozenset((
+    "find-words-containing-character", "find-the-peaks", "generate-binary-strings-without-adjacent-zeros",
+    "apply-operations-to-make-string-empty", "most-frequent-ids",
+))  # fmt: skip
+"""Several right answers, interactive, or wrong tests (LiveCodeBench ERRATA.md, which names AtCoder's
+problems by id and LeetCode's by title). Flagged, not dropped."""
 
 OFFICIAL_SECONDS = 6.0
 PARTIAL = "partial tests: not an LCB score"
@@ -264,6 +269,7 @@ def question(row: Mapping[str, str], prompt: str, partial: bool = False) -> Ques
             "platform": row["platform"],
             "difficulty": row["difficulty"],
             "partial": partial,
+            "erratum": name in ERRATA or row.get("question_title") in ERRATA_TITLES,
         },
     )
 
@@ -352,7 +358,7 @@ def detail(question: Question, strict: CodeVerdict | None, lenient: CodeVerdict 
         told["lenient_error_code"] = lenient.error_code
     if question.data.get("partial"):
         told["not_a_score"] = PARTIAL
-    if question.id in ERRATA:
+    if question.data.get("erratum"):
         told["erratum"] = True
     return told
 

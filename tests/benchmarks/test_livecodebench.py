@@ -289,8 +289,11 @@ def test_partial_tests_are_told_with_every_grade():
     assert grade.detail["not_a_score"] == PARTIAL
 
 
-def test_problem_with_an_erratum_is_flagged_and_kept():
-    one = replace(loaded(), id="arc189_a")
+@pytest.mark.parametrize(
+    "changed", [{"question_id": "arc189_a"}, {"question_id": "3333", "question_title": "find-the-peaks"}]
+)
+def test_problem_with_an_erratum_is_flagged_and_kept_whether_told_by_id_or_title(changed: dict[str, str]):
+    one = question(row(**changed), "prompt")
     assert lcb_v6.grade(one, response("abc1_a", "nothing"), AddsOne()).detail["erratum"] is True
 
 
