@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from harness.benchmark import Benchmark, Variation, grading_setting
 from harness.errors import DataError, SandboxError, UsageError
-from harness.grading.code import TIME_LIMIT, CodeTest, CodeVerdict, extract_code, grade_program
+from harness.grading.code import CodeTest, CodeVerdict, extract_code, grade_program
 from harness.hub import find_file, find_local, read_jsonl
 from harness.sandboxes import Limits, Sandbox, StdinMode
 from harness.types import Generation, Grade, Question, Sampling
@@ -356,6 +356,8 @@ def detail(question: Question, strict: CodeVerdict | None, lenient: CodeVerdict 
         told["out_of_memory"] = strict.out_of_memory
     if lenient is not None:
         told["lenient_error_code"] = lenient.error_code
+    if any(found is not None and found.timed_out for found in (strict, lenient)):
+        told["timed_out"] = True
     if question.data.get("partial"):
         told["not_a_score"] = PARTIAL
     if question.data.get("erratum"):
@@ -364,8 +366,8 @@ def detail(question: Question, strict: CodeVerdict | None, lenient: CodeVerdict 
 
 
 def ran_out_of_time(grade: Grade) -> bool:
-    """Whether a program, the strict or the lenient one, met its time limit."""
-    return TIME_LIMIT in (grade.detail.get("error_code"), grade.detail.get("lenient_error_code"))
+    """Whether a program that failed, the strict or the lenient one, met a time limit on the way."""
+    return bool(grade.detail.get("timed_out"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,6 +378,7 @@ class LiveCodeBench(Benchmark):
     28fef95, or as it was before 2025-05-23.
     """
 
+    grader: ClassVar[int] = 2
     needs_sandbox: ClassVar[bool] = True
 
     window: Window

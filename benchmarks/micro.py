@@ -83,6 +83,8 @@ def in_one_order(question: Question, seed: int) -> Question:
 class Micro(Benchmark):
     """`count` questions of one domain's test split, drawn from `seed`."""
 
+    grader: ClassVar[int] = 2
+
     dataset: str = "benchmarks.micro_questions"
     revision: str = "generated"
     sampling: Sampling = SAMPLING

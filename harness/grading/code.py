@@ -6,7 +6,6 @@ here, outside. So nothing that a program does to its own process can make it rig
 
 import json
 import math
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal, DecimalException
 from fractions import Fraction
@@ -46,7 +45,9 @@ class CodeVerdict:
 
     `results` holds True for each test passed, then the official code of the first that failed (False
     for a wrong return value); a crash leaves only [-2], as officially. `error_code` is None where
-    the program passed. `out_of_memory` names what has no official code and counts as −4.
+    the program passed. `out_of_memory` names what has no official code and counts as −4. `timed_out`:
+    it failed and met a time limit on the way, whatever code came of that; on a busy machine such a
+    verdict counts only once it was reached again with nothing else running.
     """
 
     passed: bool
@@ -54,6 +55,7 @@ class CodeVerdict:
     error_code: int | None = None
     message: str = ""
     out_of_memory: bool = False
+    timed_out: bool = False
 
 
 class Unjudgeable(Exception):
@@ -159,25 +161,14 @@ def grade_program(
     limits: Limits,
     *,
     stdin: StdinMode = "official",
-    alone: AbstractContextManager[Any] | None = None,
 ) -> CodeVerdict:
     """The official verdict on a program, tests in order up to the first that fails.
 
-    Where `alone` is given, a time-limit failure counts only after it was seen again inside that
-    context, in which the caller lets nothing else run. Raises SandboxError where the sandbox failed,
-    DataError where a test is broken.
+    Raises SandboxError where the sandbox failed, DataError where a test is broken.
     """
-    program = Program(code=code, function=function, stdin=stdin)
-    verdict = graded_once(program, tests, sandbox, limits)
-    if verdict.error_code == TIME_LIMIT and alone is not None:
-        with alone:
-            verdict = graded_once(program, tests, sandbox, limits)
-    return verdict
-
-
-def graded_once(program: Program, tests: list[CodeTest], sandbox: Sandbox, limits: Limits) -> CodeVerdict:
     if not tests:
         raise DataError("a program cannot be graded without tests", "check the benchmark's rows")
+    program = Program(code=code, function=function, stdin=stdin)
     last: list[bool | int] = [True]
 
     def accept(index: int, outcome: Outcome) -> bool:
@@ -202,25 +193,25 @@ def verdict_of(execution: Execution, judgement: bool | int) -> CodeVerdict:
     """The verdict, where `judgement` is that of the last ok outcome."""
     last = execution.outcomes[-1]
     before: list[bool | int] = [True] * (len(execution.outcomes) - 1)
-    if last.status == "ok":
-        passed = judgement is True
-        code = WRONG_ANSWER if judgement is False else int(judgement)
+    timed_out = any(outcome.alarmed for outcome in execution.outcomes)
+    if last.status != "ok":
+        code = CODES[last.status]
+        whole = last.status in ("crash", "load_error")
         return CodeVerdict(
-            passed=passed,
-            results=[*before, judgement],
-            error_code=None if passed else code,
-            message=""
-            if passed
-            else "wrong answer"
-            if code == WRONG_ANSWER
-            else "comparing the value failed",
+            passed=False,
+            results=[WRONG_ANSWER if code == RUNNER_ERROR else code] if whole else [*before, code],
+            error_code=code,
+            message=f"{last.status.replace('_', ' ')}: {last.message}",
+            out_of_memory=last.status == "out_of_memory",
+            timed_out=timed_out,
         )
-    code = CODES[last.status]
-    whole = last.status in ("crash", "load_error")
+    if judgement is True:
+        return CodeVerdict(passed=True, results=[*before, True])
+    code = WRONG_ANSWER if judgement is False else int(judgement)
     return CodeVerdict(
         passed=False,
-        results=[WRONG_ANSWER if code == RUNNER_ERROR else code] if whole else [*before, code],
+        results=[*before, judgement],
         error_code=code,
-        message=f"{last.status.replace('_', ' ')}: {last.message}",
-        out_of_memory=last.status == "out_of_memory",
+        message="wrong answer" if code == WRONG_ANSWER else "comparing the value failed",
+        timed_out=timed_out,
     )

@@ -50,12 +50,14 @@ class Outcome:
 
     `load_error`: the program never got to its tests. `crash`: its process ended, or ran past the
     limit of the whole program. `out_of_memory`: MemoryError, or killed by the kernel for memory.
+    `alarmed`: a time limit was met, whatever the program made of it.
     """
 
     status: Status
     output: str = ""
     message: str = ""
     seconds: float = 0.0
+    alarmed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -155,15 +155,6 @@ def trouble() -> str:
     return ""
 
 
-def ensure_image(machine: Machine, say: Say) -> None:
-    """Makes sure that the engine has the sandbox image; quick where it is there."""
-    client = connected()
-    try:
-        image.build(client, machine.sandbox.image, say)
-    finally:
-        client.close()
-
-
 def reap(client: docker.DockerClient) -> None:
     """Removes containers of harness processes of this computer that are no more."""
     for container in client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True):

@@ -21,6 +21,7 @@ import importlib
 import io
 import json
 import os
+import re
 import resource
 import select
 import shutil
@@ -29,7 +30,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
@@ -38,17 +39,19 @@ STAR: tuple[str, ...] = (
     *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
     *("statistics", "itertools", "functools", "operator", "io", "sys", "json", "builtins", "typing"),
 )
-HEADER = (
-    "\n".join(f"from {name} import *" for name in STAR)
-    + "\n"
-    + "\n".join(f"import {name}" for name in STAR if name not in ("builtins", "typing"))
-    + "\nsys.setrecursionlimit(50000)\n"
+HEADER = "\n".join(
+    [f"from {name} import *" for name in STAR]
+    + [f"import {name}" for name in STAR if name not in ("builtins", "typing")]
 )
+RECURSION_LIMIT = 50000
+LOOKS_AT_NAMES = re.compile(r"globals|locals|vars|\bdir\(|eval|exec|__builtins__|__dict__|_getframe|inspect")
 WARM: tuple[str, ...] = (
     *("array", "cmath", "contextlib", "dataclasses", "decimal", "enum", "fractions", "numbers"),
     *("queue", "threading", "types"),
 )
 USES_NUMPY = (b"numpy", b"scipy", b"pandas", b"numba")
+# What `forbid` takes from the os module and the guest goes on using.
+chmod, fork, kill, rmdir, unlink = os.chmod, os.fork, os.kill, os.rmdir, os.unlink
 FORBIDDEN_OS: tuple[str, ...] = (
     *("kill", "system", "putenv", "remove", "removedirs", "rmdir", "fchdir", "setuid", "fork", "forkpty"),
     *("killpg", "rename", "renames", "truncate", "replace", "unlink", "fchmod", "fchown", "chmod"),
@@ -61,11 +64,38 @@ FORBIDDEN: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (shutil, ("rmtree", "move", "chown")),
     (subprocess, ("Popen",)),
 )
+PRCTL = ctypes.CDLL(None).prctl
+TAKEN = [(owner, name, getattr(owner, name, None)) for owner, names in FORBIDDEN for name in names]
 
 OUTPUT_LIMIT = 64 * 2**20
 MESSAGE_LIMIT = 2000
 CHUNK = 1 << 18
+PIPE_SIZE = 1 << 16
+BATCH_MS = 3
 FINISHED = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+REHEARSALS = 20
+REHEARSED_STDIN = """
+import sys
+from collections import defaultdict
+
+def main():
+    first, *others = map(int, input().split())
+    seen = defaultdict(list)
+    for index, value in enumerate(others):
+        seen[value % 2].append(f"{index}: {value}")
+    print(first, *sorted(seen), sep=" ")
+    sys.stdout.write("\\n".join(sys.stdin.readline() for _ in range(2)))
+
+if __name__ == "__main__":
+    main()
+"""
+REHEARSED_FUNCTION = """
+class Solution:
+    def solve(self, numbers: List[int], limit: int) -> List[List[int]]:
+        best = max(numbers) if numbers else 0
+        return [[value, min(best, limit)] for value in numbers]
+"""
 
 
 class TimeoutException(Exception):
@@ -78,16 +108,20 @@ class TimeoutException(Exception):
 class Program:
     """Loads one program and runs its tests, writing one length-prefixed JSON outcome for each."""
 
-    def __init__(self, request: dict[str, Any], pipe: int) -> None:
+    def __init__(self, request: dict[str, Any], pipe: int, names: "Names") -> None:
         self.code = request["code"]
         self.function = request["function"]
         self.inputs = request["inputs"]
         self.seconds = request["seconds"]
         self.old_stdin = request["stdin"] == "before-2025-05-23"
         self.pipe = pipe
+        self.names = names.header
+        self.known = names.known
         self.process = os.getpid()
+        self.alarmed = False
 
     def run(self) -> None:
+        signal.signal(signal.SIGALRM, self.on_alarm)
         try:
             self.alarm()
             if self.function is None:
@@ -102,19 +136,47 @@ class Program:
     def alarm(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, self.seconds)
 
-    def load(self, code: str, name: str) -> Any:
-        """The function `name` of the program. Code that names a class Solution must define it."""
+    def on_alarm(self, _signal: int, _frame: object) -> None:
+        """The official handler: what it prints lands in the captured output."""
+        self.alarmed = True
+        print("timeout occured: alarm went off")
+        raise TimeoutException
+
+    def load(self, code: str, name: str, *, headed: bool) -> Any:
+        """The function `name` of the program. Code that names a class Solution must define it.
+
+        Officially `headed` code begins with the header. Here `pass` stands for it, so that a
+        `__future__` import comes too late all the same.
+        """
         self.alarm()
         try:
             module = ModuleType("tmp_sol", "")
-            exec(code, module.__dict__)  # noqa: S102 - this is what the sandbox is for
+            compiled = compile(f"pass\n{code}" if headed else code, "<string>", "exec")
+            if headed:
+                self.give_names(module)
+                sys.setrecursionlimit(RECURSION_LIMIT)
+            exec(compiled, module.__dict__)  # noqa: S102 - this is what the sandbox is for
             owner = module.Solution() if "class Solution" in code else module
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+        if headed and owner is module and name not in vars(module):
+            return self.names[name]
         return getattr(owner, name)
 
+    def give_names(self, module: ModuleType) -> None:
+        """What the header would bind.
+
+        They are copied, as officially, for a program that may look at its globals. For others they
+        become the module's builtins, which costs nothing.
+        """
+        if LOOKS_AT_NAMES.search(self.code):
+            vars(module).update(self.names)
+        else:
+            vars(module)["__builtins__"] = self.known
+
     def run_stdin(self) -> None:
-        method = self.load(wrapped(unguarded(self.code)), "wrapped_function")
+        code, headed = wrapped(*unguarded(self.code))
+        method = self.load(code, "wrapped_function", headed=headed)
         for text in self.inputs:
             capture = Capture()
             status, message, seconds, _ = self.attempt(capture, partial(self.feed, method, text))
@@ -127,7 +189,7 @@ class Program:
                 return
 
     def run_function(self) -> None:
-        method = self.load(HEADER + "\n\n" + self.code, self.function)
+        method = self.load(self.code, self.function, headed=True)
         arguments = [[json.loads(line) for line in text.split("\n")] for text in self.inputs]
         for given in arguments:
             status, message, seconds, value = self.attempt(None, partial(method, *given))
@@ -183,7 +245,13 @@ class Program:
     def report(self, status: str, output: str = "", message: str = "", seconds: float = 0.0) -> None:
         if os.getpid() != self.process:
             os._exit(0)
-        record = {"status": status, "output": output, "message": message, "seconds": seconds}
+        record = {
+            "status": status,
+            "output": output,
+            "message": message,
+            "seconds": seconds,
+            "alarmed": self.alarmed,
+        }
         payload = json.dumps(record).encode()
         write_all(self.pipe, struct.pack(">I", len(payload)) + payload)
 
@@ -238,16 +306,16 @@ def mock_open(text: str) -> Any:
     return importlib.import_module("unittest.mock").mock_open(read_data=text)
 
 
-def unguarded(code: str) -> str:
-    """The code with a last `if __name__ == '__main__':` replaced by its body."""
+def unguarded(code: str) -> tuple[str, ast.Module | None]:
+    """The code with a last `if __name__ == '__main__':` replaced by its body; its tree where known."""
     try:
-        body = ast.parse(code).body
-        last = body[-1]
-        if isinstance(last, ast.If) and ast.unparse(last.test).strip() == "__name__ == '__main__'":
-            return unparsed(body[:-1]) + "\n" + unparsed(last.body)
-    except BaseException:  # noqa: BLE001, S110 - official: whatever goes wrong, the code stays as it is
-        pass
-    return code
+        tree = ast.parse(code)
+        last = tree.body[-1]
+        if not isinstance(last, ast.If) or ast.unparse(last.test).strip() != "__name__ == '__main__'":
+            return code, tree
+        return unparsed(tree.body[:-1]) + "\n" + unparsed(last.body), None
+    except BaseException:  # noqa: BLE001 - official: whatever goes wrong, the code stays as it is
+        return code, None
 
 
 def unparsed(nodes: Any) -> str:
@@ -255,19 +323,19 @@ def unparsed(nodes: Any) -> str:
     return ast.unparse(nodes)
 
 
-def wrapped(code: str) -> str:
-    """The header, the imports, and everything else as the body of wrapped_function."""
+def wrapped(code: str, tree: ast.Module | None = None) -> tuple[str, bool]:
+    """The imports, and everything else as the body of wrapped_function; whether a header comes first."""
     try:
-        body = ast.parse(code).body
+        body = (tree or ast.parse(code)).body
         imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
         others = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
         empty = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
         function = ast.FunctionDef(
             name="wrapped_function", args=empty, body=others, decorator_list=[], lineno=-1
         )
-        return f"{HEADER}\n{unparsed(imports)}\n{ast.unparse(function)}"
+        return f"{unparsed(imports)}\n{ast.unparse(function)}", True
     except Exception:  # noqa: BLE001 - official: what cannot be parsed is run as it is, and fails there
-        return code
+        return code, False
 
 
 def kind_of(error: Exception) -> str:
@@ -324,17 +392,29 @@ def typed_number(value: Any) -> Any:
     return {"other": type(value).__name__[:100]}
 
 
-def on_alarm(_signal: int, _frame: object) -> None:
-    """The official handler: what it prints lands in the captured output."""
-    print("timeout occured: alarm went off")
-    raise TimeoutException
+class Names:
+    """What the header binds, and the same together with the builtins."""
+
+    def __init__(self) -> None:
+        bound: dict[str, Any] = {}
+        exec(HEADER, bound)  # noqa: S102 - our own text
+        self.header = {name: value for name, value in bound.items() if not name.startswith("_")}
+        self.known = {**vars(builtins), **self.header}
+
+
+@contextlib.contextmanager
+def allowed() -> Iterator[None]:
+    """The block has what `forbid` took."""
+    for owner, name, value in TAKEN:
+        setattr(owner, name, value)
+    yield
+    forbid()
 
 
 def forbid() -> None:
     """The official reliability_guard: names that programs find to be None."""
-    for owner, names in FORBIDDEN:
-        for name in names:
-            setattr(owner, name, None)
+    for owner, name, _ in TAKEN:
+        setattr(owner, name, None)
     sys.modules.update(dict.fromkeys(FORBIDDEN_MODULES))  # type: ignore[arg-type]
 
 
@@ -347,8 +427,9 @@ def become_program(settings: dict[str, int], pipe: int) -> int:
     os.closerange(4, 256)
     os.setsid()
     set_dumpable(True)
-    with open("/proc/self/oom_score_adj", "w") as score:
-        score.write("1000")
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(score, b"1000")
+    os.close(score)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_STACK, (2**23, 2**23))
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
@@ -357,18 +438,14 @@ def become_program(settings: dict[str, int], pipe: int) -> int:
     if settings["processes"]:
         resource.setrlimit(resource.RLIMIT_NPROC, (settings["processes"],) * 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGALRM, on_alarm)
-    sys.argv = ["lcb_runner", "--model", "model"]  # official programs see the runner's arguments
     return 3
 
 
-def program_process(settings: dict[str, int], pipe: int, request: bytes) -> NoReturn:
+def program_process(settings: dict[str, int], pipe: int, request: bytes, names: Names) -> NoReturn:
     """Never returns. Any exit without all outcomes counts as a crash."""
     try:
         pipe = become_program(settings, pipe)
-        program = Program(json.loads(request), pipe)
-        forbid()
-        program.run()
+        Program(json.loads(request), pipe, names).run()
     except BaseException:  # noqa: BLE001 - SystemExit and the like end the process, as officially
         os._exit(1)
     os._exit(0)
@@ -391,38 +468,62 @@ def serve(settings: dict[str, int]) -> NoReturn:
         importlib.import_module(name)
     sys.set_int_max_str_digits(50000)
     sys.path.append("/opt/packages")
+    sys.argv = ["lcb_runner", "--model", "model"]  # official programs see the runner's arguments
     os.chdir("/tmp")  # noqa: S108 - the sandbox's own
+    forbid()
+    names = Names()
+    rehearse(names)
     clean()
     gc.collect()
     gc.freeze()
-    write_frame(responses, b"H", b"")
+    write_all(responses, frame(b"H", b""))
     while True:
         kind, payload = read_frame(requests)
         if kind == b"R":
-            answer(settings, requests, responses, payload)
+            answer(settings, requests, responses, payload, names)
 
 
-def answer(settings: dict[str, int], requests: int, responses: int, payload: bytes) -> None:
+def rehearse(names: Names) -> None:
+    """Runs small programs in the guest itself.
+
+    Python then holds its own code specialised and its caches filled, in pages that children share
+    and need not write.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    limit = sys.getrecursionlimit()
+    common = {"stdin": "official", "seconds": 60.0}
+    for _ in range(REHEARSALS):
+        for rehearsal in (
+            {**common, "code": REHEARSED_STDIN, "function": None, "inputs": ["1 2\n3\n"]},
+            {**common, "code": REHEARSED_FUNCTION, "function": "solve", "inputs": ["[1, 2]\n3"]},
+        ):
+            Program(json.loads(json.dumps(rehearsal)), null, names).run()
+            sys.setrecursionlimit(limit)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    os.close(null)
+
+
+def answer(settings: dict[str, int], requests: int, responses: int, payload: bytes, names: Names) -> None:
     """Runs one program in a child and tells how it ended."""
     (wall,) = struct.unpack(">d", payload[:8])
     preload(payload)
     killed_before = memory_kills()
     reading, writing = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
-        program_process(settings, writing, payload[8:])
+        program_process(settings, writing, payload[8:], names)
     os.close(writing)
     del payload
     reason = forward(requests, responses, reading, child, time.monotonic() + wall)
     status = end_everything(child)
-    drain(responses, reading)
+    left = rest(reading)
     end = {
         "exit": os.waitstatus_to_exitcode(status),
         "reason": reason,
         "out_of_memory": memory_kills() > killed_before,
         "dirty": clean(),
     }
-    write_frame(responses, b"E", json.dumps(end).encode())
+    write_all(responses, left + frame(b"E", json.dumps(end).encode()))
 
 
 def preload(payload: bytes) -> None:
@@ -431,29 +532,43 @@ def preload(payload: bytes) -> None:
     Numpy cannot be imported after `forbid`, since setting os.environ needs putenv.
     """
     if "numpy" not in sys.modules and any(name in payload for name in USES_NUMPY):
-        importlib.import_module("numpy")
+        with allowed():
+            importlib.import_module("numpy")
         gc.freeze()
 
 
 def forward(requests: int, responses: int, reading: int, child: int, deadline: float) -> str:
-    """Passes the child's bytes on. Returns why it ended: end, stop or wall."""
+    """Passes the child's bytes on. Returns why it ended: end, stop or wall.
+
+    At first, and after every few bytes, only the end of the child or a word from the host wakes it for
+    BATCH_MS: so the outcomes of quick tests cross together, and those of slow ones at once.
+    """
     poll = select.poll()
     poll.register(requests, select.POLLIN)
-    poll.register(reading, select.POLLIN)
+    poll.register(reading, 0)
+    batching = True
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
             return "wall"
-        ready = dict(poll.poll(min(left, 0.1) * 1000 + 1))
-        if reading in ready:
+        ready = dict(poll.poll(BATCH_MS if batching else min(left, 0.1) * 1000 + 1))
+        if requests in ready and read_frame(requests)[0] == b"S":
+            return "stop"
+        if batching:
+            if reading in ready:
+                return "end"
+            poll.modify(reading, select.POLLIN)
+            batching = False
+        elif reading in ready:
             chunk = os.read(reading, CHUNK)
             if not chunk:
                 return "end"
-            write_frame(responses, b"O", chunk)
-        elif requests not in ready and os.waitid(os.P_PID, child, FINISHED) is not None:
+            write_all(responses, frame(b"O", chunk))
+            if len(chunk) < PIPE_SIZE // 2:
+                poll.modify(reading, 0)
+                batching = True
+        elif os.waitid(os.P_PID, child, FINISHED) is not None:
             return "end"
-        if requests in ready and read_frame(requests)[0] == b"S":
-            return "stop"
 
 
 def end_everything(child: int) -> int:
@@ -461,7 +576,7 @@ def end_everything(child: int) -> int:
     result = int(signal.SIGKILL)
     while True:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)
+            kill(-1, signal.SIGKILL)
         try:
             process, status = os.waitpid(-1, 0)
         except ChildProcessError:
@@ -470,11 +585,13 @@ def end_everything(child: int) -> int:
             result = status
 
 
-def drain(responses: int, reading: int) -> None:
-    """What was still in the pipe; all writers are dead, so it ends."""
+def rest(reading: int) -> bytes:
+    """The frame of what was still in the pipe, or nothing. All writers are dead, so it ends."""
+    parts = []
     while chunk := os.read(reading, CHUNK):
-        write_frame(responses, b"O", chunk)
+        parts.append(chunk)
     os.close(reading)
+    return frame(b"O", b"".join(parts)) if parts else b""
 
 
 def clean() -> str:
@@ -486,9 +603,8 @@ def clean() -> str:
     if os.path.isdir("/dev/mqueue") and os.listdir("/dev/mqueue"):
         return "a message queue"
     for kind in ("shm", "sem", "msg"):
-        with open(f"/proc/sysvipc/{kind}") as table:
-            if len(table.readlines()) > 1:
-                return f"System V {kind}"
+        if read_file(f"/proc/sysvipc/{kind}").count(b"\n") > 1:
+            return f"System V {kind}"
     if os.getpriority(os.PRIO_PROCESS, 0) != 0 or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return "another priority"
     return "another processor mask" if os.sched_getaffinity(0) != PROCESSORS else ""
@@ -496,26 +612,28 @@ def clean() -> str:
 
 def remove(entry: "os.DirEntry[str]") -> None:
     if not entry.is_dir(follow_symlinks=False):
-        os.unlink(entry.path)
+        unlink(entry.path)
         return
-    os.chmod(entry.path, 0o700)
+    chmod(entry.path, 0o700)
     for inner in os.scandir(entry.path):
         remove(inner)
-    os.rmdir(entry.path)
+    rmdir(entry.path)
 
 
 def memory_kills() -> int:
     """How often the kernel killed in this container for memory; 0 where that cannot be told."""
-    for path in ("/sys/fs/cgroup/memory/memory.oom_control", "/sys/fs/cgroup/memory.events"):
-        try:
-            with open(path) as counters:
-                for line in counters:
-                    name, _, value = line.partition(" ")
-                    if name == "oom_kill":
-                        return int(value)
-        except OSError:
-            continue
-    return 0
+    counters = read_file(MEMORY_EVENTS) if MEMORY_EVENTS else b""
+    _, found, count = counters.partition(b"\noom_kill ")
+    return int(count.split()[0]) if found else 0
+
+
+def read_file(path: str) -> bytes:
+    """A small file of the kernel's; without the layers of `open`, whose pages a fork would copy."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, CHUNK)
+    finally:
+        os.close(descriptor)
 
 
 def drop_privileges(uid: int) -> None:
@@ -528,7 +646,7 @@ def drop_privileges(uid: int) -> None:
 
 def set_dumpable(allowed: bool) -> None:
     """A process that is not dumpable cannot be traced or have its memory or descriptors read."""
-    if ctypes.CDLL(None).prctl(4, int(allowed), 0, 0, 0) != 0:
+    if PRCTL(4, int(allowed), 0, 0, 0) != 0:
         os._exit(71)
 
 
@@ -549,8 +667,8 @@ def read_exactly(descriptor: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def write_frame(descriptor: int, kind: bytes, payload: bytes) -> None:
-    write_all(descriptor, kind + struct.pack(">I", len(payload)) + payload)
+def frame(kind: bytes, payload: bytes) -> bytes:
+    return kind + struct.pack(">I", len(payload)) + payload
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -560,6 +678,10 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 PROCESSORS = os.sched_getaffinity(0)
+MEMORY_EVENTS = next(
+    filter(os.path.exists, ("/sys/fs/cgroup/memory/memory.oom_control", "/sys/fs/cgroup/memory.events")),
+    None,
+)
 
 if __name__ == "__main__":
     serve(json.loads(sys.argv[1]))

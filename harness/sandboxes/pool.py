@@ -217,7 +217,7 @@ def unreported(end: End) -> Outcome:
     if end.out_of_memory:
         return Outcome(status="out_of_memory", message="killed by the kernel: over the memory limit")
     if end.reason == "wall":
-        return Outcome(status="crash", message="ran past the limit of the whole program")
+        return Outcome(status="crash", message="ran past the limit of the whole program", alarmed=True)
     how = f"signal {-end.exit}" if end.exit < 0 else f"exit code {end.exit}"
     return Outcome(status="crash", message=f"the program's process ended with {how}")
 

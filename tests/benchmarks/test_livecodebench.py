@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest

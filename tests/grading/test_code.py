@@ -1,12 +1,7 @@
-"""Extraction, comparison and verdicts, against LiveCodeBench's own rules and recorded verdicts."""
+"""Extraction, comparison and verdicts; docs/code-grading.md and its test hold the tables."""
 
 import json
-import os
-import random
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from contextlib import closing
 
 import pytest
 
@@ -21,56 +16,9 @@ from harness.grading.code import (
     judge_value,
 )
 from harness.machine import Machine, SandboxSettings
-from harness.sandboxes import Limits, Program, Sandbox, StdinMode, docker, in_ci, open_sandbox
+from harness.sandboxes import Limits, Program, Sandbox, open_sandbox
 from harness.sandboxes import guest as guest_module
-
-WORKERS = 2
-
-EXPLAINED = {
-    "cheat_parent_frame": "no expected output in any frame",
-    "cheat_patch_grader": "no grader in the process",
-    "cheat_eq_object": "values cross as JSON",
-    "cheat_parent_frame_func": "no expected output in any frame",
-    "cheat_result_list": "no result list in the process",
-}
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    trouble = docker.trouble()
-    if trouble and not in_ci():
-        pytest.skip(f"Docker cannot run here: {trouble}")
-    opened = open_sandbox(Machine(sandbox=SandboxSettings(name="docker", workers=WORKERS)), print)
-    yield opened
-    opened.close()
-
-
-def data(name: str) -> list[dict[str, Any]]:
-    folder = os.environ.get("HARNESS_DATA")
-    if not folder:
-        pytest.skip("HARNESS_DATA is unset: the real programs are not part of the repository")
-    with (Path(folder) / "lcb" / name).open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def graded(rows: list[dict[str, Any]], sandbox: Sandbox, stdin: StdinMode = "official") -> list[CodeVerdict]:
-    def grade(row: dict[str, Any]) -> CodeVerdict:
-        tests = [CodeTest(input=i, output=o) for i, o in zip(row["inputs"], row["outputs"], strict=True)]
-        return grade_program(row["code"], tests, row["fn_name"], sandbox, Limits(), stdin=stdin)
-
-    with ThreadPoolExecutor(WORKERS) as threads:
-        return list(threads.map(grade, rows))
-
-
-def unequal(rows: list[dict[str, Any]], verdicts: list[CodeVerdict], official: str) -> list[str]:
-    """What differs from the official verdict, time limits (which depend on the machine) apart."""
-    return [
-        f"{row['id']}: {verdict}"
-        for row, verdict in zip(rows, verdicts, strict=True)
-        if (verdict.passed, verdict.error_code) != (row[official]["passed"], row[official]["error_code"])
-        and -3 not in (verdict.error_code, row[official]["error_code"])
-    ]
-
+from tests.grading import programs
 
 # ---- extraction
 
@@ -96,33 +44,18 @@ def test_lines_end_only_at_newlines() -> None:
 
 
 def test_extraction_equals_the_recorded_one() -> None:
-    rows = data("recorded_outputs.jsonl")
-    text = next(name for name in ("output", "text", "raw_output", "response") if name in rows[0])
-    assert [row["extracted_code"] for row in rows] == [extract_code(row[text]) for row in rows]
+    folder = programs.data_folder()
+    if folder is None:
+        pytest.skip("HARNESS_DATA is unset: the recorded outputs are not part of the repository")
+    with (folder / "recorded_outputs.jsonl").open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    assert [row["extracted_code"] for row in rows] == [extract_code(row["output"]) for row in rows]
 
 
 # ---- comparison
 
 
-@pytest.mark.parametrize(
-    ("output", "expected"),
-    [
-        ("3", "3\n"),
-        ("3.0", "3"),
-        ("3e0", "3"),
-        ("+3", "3"),
-        ("03", "3"),
-        ("0_3", "3"),
-        ("３", "3"),
-        ("-0", "0"),
-        ("Infinity", "inf"),
-        ("nan", "nan"),
-        ("1  2\t3", "1 2 3"),
-        ("\n\n 1 \n2  \n\n", "1\n2"),
-        ("3\r\n4\r\n", "3\n4"),
-        ("", "\n"),
-    ],
-)
+@pytest.mark.parametrize(("output", "expected"), [("３", "3"), ("3\r\n4\r\n", "3\n4"), ("", "\n")])
 def test_equal_outputs(output: str, expected: str) -> None:
     assert judge_stdin(output, expected)
 
@@ -130,12 +63,6 @@ def test_equal_outputs(output: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
-        ("3.0000001", "3"),
-        ("Yes  No", "Yes No"),
-        ("YES", "Yes"),
-        ("NaN", "nan"),
-        ("1 2", "1\n2"),
-        ("1\n\n2", "1\n2"),
         ("1 2", "1 2 3"),
         ("1 2 a", "1 2 b"),
         ("1\x0c2", "1\n2"),
@@ -148,78 +75,20 @@ def test_unequal_outputs(output: str, expected: str) -> None:
     assert not judge_stdin(output, expected)
 
 
-class Liar:
-    """Equal to everything, as it says."""
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-class LyingList(list[int]):
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    __hash__ = None
-
-
 def crossed(value: object, expected: str) -> bool:
     """The judgement on a value that has crossed from the guest as typed JSON."""
     return judge_value(json.dumps(guest_module.typed(value)), expected)
 
 
-def equal_values() -> list[tuple[object, str]]:
-    import collections
-    import decimal
-    import fractions
-
-    import numpy as np
-
-    return [
-        (3.0, "3"),
-        (True, "1"),
-        (None, "null"),
-        (10**5000, "1" + "0" * 5000),
-        (decimal.Decimal("0.5"), "0.5"),
-        (fractions.Fraction(1, 2), "0.5"),
-        (3 + 0j, "3"),
-        (collections.Counter("aab"), '{"a": 2, "b": 1}'),
-        (collections.OrderedDict(x=[1.5]), '{"x": [1.5]}'),
-        (np.int64(3), "3"),
-        (np.float32(0.1), "0.1"),
-        ([np.float64(0.5), np.bool_(True)], "[0.5, 1]"),
-        (np.array([3]), "3"),
-        (float("inf"), "Infinity"),
-        ("\ud800é", '"\\ud800é"'),
-    ]
+def test_integers_of_any_length_cross() -> None:
+    assert crossed(10**5000, "1" + "0" * 5000)
+    assert not crossed(10**5000 + 1, "1" + "0" * 5000)
 
 
-def unequal_values() -> list[tuple[object, str]]:
-    return [
-        (0.1 + 0.2, "0.3"),
-        ([(1, 2)], "[[1, 2]]"),
-        ({1, 2}, "[1, 2]"),
-        ({1: 2}, '{"1": 2}'),
-        ("3", "3"),
-        (b"3", '"3"'),
-        (range(3), "[0, 1, 2]"),
-        (Liar(), "3"),
-        ([Liar()], "[3]"),
-        (LyingList([1]), "[2]"),
-        (float("nan"), "NaN"),
-        (iter([1]), "[1]"),
-    ]
-
-
-@pytest.mark.parametrize(("value", "expected"), equal_values(), ids=range(15))
-def test_values_equal_to_json(value: object, expected: str) -> None:
-    assert crossed(value, expected)
-
-
-@pytest.mark.parametrize(("value", "expected"), unequal_values())
-def test_values_not_equal_to_json(value: object, expected: str) -> None:
-    assert not crossed(value, expected)
+def test_nesting_without_end_is_wrong_and_harmless() -> None:
+    nested: list[object] = []
+    nested.append(nested)
+    assert not crossed(nested, "[[]]")
 
 
 def test_array_of_several_elements_is_a_runtime_error_as_officially() -> None:
@@ -244,81 +113,94 @@ def test_broken_gold_is_an_error_and_not_a_verdict() -> None:
 # ---- verdicts
 
 
-def test_official_codes(sandbox: Sandbox) -> None:
-    def codes(code: str, function: str | None = None) -> tuple[list[bool | int], int | None]:
-        given = "1" if function else "1\n"
-        tests = [CodeTest(input=given, output="1"), CodeTest(input=given.replace("1", "2"), output="2")]
-        verdict = grade_program(code, tests, function, sandbox, Limits(seconds=1))
-        return verdict.results, verdict.error_code
-
-    assert codes("print(input())") == ([True, True], None)
-    assert codes("print(1)") == ([True, -2], -2)
-    assert codes("n = input()\nwhile n == '2': pass\nprint(n)") == ([True, -3], -3)
-    assert codes("print(1 / (2 - int(input())))") == ([True, -4], -4)
-    assert codes("print(") == ([-4], -4)
-    assert codes("import os\nos._exit(0)") == ([-2], -5)
-    assert codes("def f(x): return x", "f") == ([True, True], None)
-    assert codes("class Solution:\n    def f(self, x): return 1", "f") == ([True, False], -2)
-    assert codes("def g(x): return x", "f") == ([-4], -4)
+def verdict(sandbox: Sandbox, code: str, *tests: tuple[str, str], function: str | None = None) -> CodeVerdict:
+    """The verdict under a limit of one second."""
+    given = [CodeTest(input=text, output=expected) for text, expected in tests]
+    return grade_program(code, given, function, sandbox, Limits(seconds=1))
 
 
-def test_out_of_memory_is_named(sandbox: Sandbox) -> None:
-    verdict = grade_program("x = bytearray(10**15)", [CodeTest(input="", output="")], None, sandbox, Limits())
-    assert verdict.out_of_memory
-    assert verdict.error_code == -4
+def test_codes_of_a_method(sandbox: Sandbox) -> None:
+    tests = (("1", "1"), ("2", "2"))
+
+    def codes(code: str) -> tuple[list[bool | int], int | None]:
+        said = verdict(sandbox, code, *tests, function="f")
+        return said.results, said.error_code
+
+    assert codes("def f(x): return x") == ([True, True], None)
+    assert codes("class Solution:\n    def f(self, x): return 1") == ([True, False], -2)
+    assert codes("def g(x): return x") == ([-4], -4)
+    assert codes("def f(x): raise SystemExit") == ([-2], -5)
 
 
-class Occasion:
-    """A context that counts how often it was entered."""
-
-    entered = 0
-
-    def __enter__(self) -> None:
-        self.entered += 1
-
-    def __exit__(self, *_: object) -> None:
-        return None
+def test_a_program_without_tests_is_an_error_and_not_a_verdict(sandbox: Sandbox) -> None:
+    with pytest.raises(DataError):
+        verdict(sandbox, "print(1)")
 
 
-def test_time_limit_counts_only_when_seen_again_alone(sandbox: Sandbox) -> None:
-    alone = Occasion()
+def test_wrong_answer_before_a_crash_stays_a_wrong_answer(sandbox: Sandbox) -> None:
+    code = "import os\nif input() == '2': os._exit(1)\nprint(7)"
+    said = verdict(sandbox, code, ("1\n", "1"), ("2\n", "2"))
+    assert (said.results, said.error_code) == ([-2], -2)
+
+
+def test_kernel_kill_for_memory_is_named() -> None:
+    machine = Machine(sandbox=SandboxSettings(name="docker", workers=1, memory_mb=256))
+    with closing(open_sandbox(machine, print)) as small:
+        code = (
+            "kept = []\nwhile True:\n    try:\n        kept.append(b'x' * 10**6)\n    except Exception: pass"
+        )
+        said = grade_program(code, [CodeTest(input="", output="")], None, small, Limits())
+    assert said.out_of_memory
+    assert said.error_code == -4
+
+
+def test_swallowed_time_limit_is_still_named(sandbox: Sandbox) -> None:
+    code = "try:\n    while True: pass\nexcept Exception:\n    print(input())"
+    said = verdict(sandbox, code, ("1\n", "1"))
+    assert (said.error_code, said.timed_out) == (-2, True)
+
+
+def test_time_limit_while_loading_is_named(sandbox: Sandbox) -> None:
+    said = verdict(sandbox, "while True: pass\ndef f(x): return x", ("1", "1"), function="f")
+    assert (said.error_code, said.timed_out) == (-4, True)
+
+
+def test_limit_of_the_whole_program_is_named_a_time_limit_too(sandbox: Sandbox) -> None:
+    code = "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0)\nwhile True: pass"
     tests = [CodeTest(input="", output="")]
-    limits = Limits(seconds=0.5)
-    assert grade_program("while True: pass", tests, None, sandbox, limits, alone=alone).error_code == -3
-    assert alone.entered == 1
-    assert grade_program("print(1)", tests, None, sandbox, limits, alone=alone).error_code == -2
-    assert alone.entered == 1
+    said = grade_program(code, tests, None, sandbox, Limits(seconds=0.1))
+    assert (said.error_code, said.timed_out) == (-5, True)
 
 
-def test_older_stdin_is_a_choice(sandbox: Sandbox) -> None:
-    code = "import sys\nprint(sum(int(line) for line in sys.stdin))"
-    tests = [CodeTest(input="1\n2\n", output="3")]
-    assert grade_program(code, tests, None, sandbox, Limits()).error_code == -4
-    assert grade_program(code, tests, None, sandbox, Limits(), stdin="before-2025-05-23").passed
+def test_a_failure_in_time_is_not_named_a_time_limit(sandbox: Sandbox) -> None:
+    for code in ("print(2)", "1 / 0", "print(", "import os; os._exit(0)"):
+        assert not verdict(sandbox, code, ("1\n", "1")).timed_out
+
+
+def test_program_that_looks_at_its_globals_finds_the_header(sandbox: Sandbox) -> None:
+    for code in ("'gcd' in globals(), 'List' in globals()", "eval('gcd') is gcd, '__name__' in vars(sys)"):
+        assert verdict(sandbox, f"print({code})", ("", "True True")).passed
+
+
+def test_header_names_are_bound_before_the_program_patches_builtins(sandbox: Sandbox) -> None:
+    code = "import builtins\nbuiltins.print = builtins.sorted = None\nprint(*sorted([2, 1]))"
+    assert verdict(sandbox, code, ("", "1 2")).passed
+
+
+def test_function_that_only_the_header_has_is_found_as_officially(sandbox: Sandbox) -> None:
+    assert verdict(sandbox, "", ("1\n2", "3"), function="add").passed
+
+
+def test_future_import_comes_too_late_as_officially(sandbox: Sandbox) -> None:
+    for function in (None, "f"):
+        code = "from __future__ import annotations\ndef f(x): return x\nprint(1)"
+        assert verdict(sandbox, code, ("1", "1"), function=function).error_code == -4
+
+
+def test_string_that_cannot_be_written_back_fails_as_officially(sandbox: Sandbox) -> None:
+    assert verdict(sandbox, "print(f\"{'\u3000'}\".strip(), 1)", ("", "1")).error_code == -4
 
 
 def test_lone_surrogates_and_separators_survive_the_way_out(sandbox: Sandbox) -> None:
     code = "print('\\ud800\\u2028\\x00é')"
     assert sandbox.run(Program(code=code), [""], Limits()).outcomes[0].output == "\ud800\u2028\x00é\n"
-
-
-@pytest.mark.parametrize("official", ["official", "official_before_2025_05_23"])
-def test_edge_programs_equal_official_and_cheats_fail(sandbox: Sandbox, official: str) -> None:
-    slow = ("mem_2GB", "sleep_", "alarm_off", "infinite_loop_swallow", "huge_stdout")
-    rows = [row for row in data("edge_programs.jsonl") if not row["id"].startswith(slow)]
-    verdicts = graded(rows, sandbox, "official" if official == "official" else "before-2025-05-23")
-    for row, verdict in zip(rows, verdicts, strict=True):
-        assert not (row["id"].startswith("cheat_") and verdict.passed), row["id"]
-    differing = unequal(rows, verdicts, official)
-    assert [line for line in differing if line.partition(":")[0] not in EXPLAINED] == []
-
-
-def test_real_programs_equal_official(sandbox: Sandbox) -> None:
-    rows = [row for row in data("real_programs.jsonl") if not row.get("racy")]
-    sample = random.Random(2025).sample(rows, 100)
-    assert unequal(sample, graded(sample, sandbox), "official") == []
-
-
-def test_complete_test_lists_equal_official(sandbox: Sandbox) -> None:
-    rows = data("complete_tests_programs.jsonl")
-    assert unequal(rows, graded(rows, sandbox), "official") == []
