@@ -7,21 +7,22 @@ Prompt, data copy and grader are unpublished; this prompt is Qwen's (QwenLM/QwQ 
 
 Texts: the local copies are NVIDIA-NeMo/Skills' (`nemo_skills/dataset/aime24`, `aime25`), each row
 pinned by hash. A Hub copy words some problems otherwise; its answers must be the known ones: all 60
-agree over eight and five independent copies. Known errata of copies: 2024-I-8 with 480 (Open-Reasoner-
-Zero), 2024-I-12 with 384 (an old AoPS text), 2025-II-5 as `336^\circ` (OpenCompass, read as 336), and
-2025-I-14 with the underdetermined "∠ZBA" (GAIR, evalchemy).
+agree over eight and five independent copies. `ERRATA` lists the known faults of public copies; a row
+that has one is refused by name, whatever copy it comes from.
 """
 
 import importlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.benchmark import Benchmark
 from harness.errors import DataError
-from harness.grading.answers import grade_answer, integer_in, last_box
+from harness.grading.answers import grade_answer, last_box
+from harness.grading.integers import integer_in
 from harness.hub import UNPINNED, Lock, check_rows, find_file, read_jsonl, row_hash
 from harness.sandboxes import Sandbox
 from harness.types import Generation, Grade, Question, Sampling
@@ -76,13 +77,91 @@ def pinned_rows(year: str) -> dict[str, str]:
     return dict(zip(known_ids(year), ROWS[year].split(), strict=True))
 
 
+# Known faults of public copies ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Erratum:
+    """A fault of some copies of a problem, known by words of its text and, if given, a wrong answer.
+
+    The rows themselves were not all at hand, so what is known of them stands here and not their hashes.
+    """
+
+    problem: str
+    words: tuple[str, ...]
+    gold: str = ""
+    fault: str
+    copies: str
+
+
+ERRATA = (
+    Erratum(
+        problem="2024-I-8",
+        words=("ircles of radius", "inradius"),
+        gold="480",
+        fault="the answer is given as 480; it is 197",
+        copies="Open-Reasoner-Zero",
+    ),
+    Erratum(
+        problem="2024-I-12",
+        words=("intersections of the graphs",),
+        gold="384",
+        fault="the answer is given as 384; it is 385",
+        copies="old copies of the AoPS wiki and of NeMo-Skills",
+    ),
+    Erratum(
+        problem="2025-I-14",
+        words=("pentagon", "ZBA"),
+        fault="the text has ∠ZBA = 60° for ∠B = ∠E = 60°, which leaves the problem underdetermined",
+        copies="GAIR-NLP/AIME-Preview and evalchemy",
+    ),
+    Erratum(
+        problem="2025-I-12",
+        words=("disjoint convex regions", "$B$"),
+        fault="the text has $B$ for $b$",
+        copies="an old copy of matharena",
+    ),
+)
+
+MIXED_IN = (
+    "AI-ModelScope/AIME_2024 has the answer mixed into the text of 2024-I-5, 2024-I-6 and 2024-II-10. "
+    "Take another copy of the data set."
+)
+TRUE_TEXT_HAS_ITS_ANSWER = "convex pentagon"
+"""2025-I-14: an angle of 60°, and the answer 60. In no other problem does the answer stand in the text."""
+
+FIGURE = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
+
+
+def check_errata(row: Question) -> None:
+    """Raises DataError that says which known fault of public copies a row has."""
+    problem: str = row.data["problem"]
+    for erratum in ERRATA:
+        if erratum.gold in ("", row.gold) and all(word in problem for word in erratum.words):
+            raise DataError(
+                f"AIME row {row.id!r} has the known erratum of {erratum.problem}: {erratum.fault} "
+                f"(seen in {erratum.copies})",
+                "Take another copy of the data set.",
+            )
+    if TRUE_TEXT_HAS_ITS_ANSWER not in problem and stands_in(row.gold, problem):
+        raise DataError(f"AIME row {row.id!r}: its answer {row.gold} stands in the text", MIXED_IN)
+
+
+def stands_in(number: str, problem: str) -> bool:
+    """Whether a number stands alone in a problem's text, figures left out."""
+    return bool(re.search(rf"(?<![\d.]){number}(?![\d]|\.\d)", FIGURE.sub("", problem)))
+
+
+# Rows ---------------------------------------------------------------------------------------
+
+
 def first_of(row: Mapping[str, Any], *columns: str) -> str:
     """The first column of these that a row has; copies name them differently."""
     return next((str(row[column]) for column in columns if row.get(column) is not None), "")
 
 
 def gold_of(row: Mapping[str, Any]) -> int | None:
-    r"""The answer as an integer: "025" → 25, `336^\circ` → 336; or the box of a solution."""
+    r"""The answer as an integer: "025" → 25, `336^\circ` (OpenCompass) → 336; or the box of a solution."""
     answer = first_of(row, "answer", "Answer") or last_box(first_of(row, "solution", "Solution")) or ""
     return integer_in(answer)
 
@@ -94,11 +173,6 @@ def question(row: Mapping[str, Any], year: str) -> Question:
     gold = gold_of(row)
     if not problem or gold is None or not 0 <= gold <= 999:
         raise DataError(f"AIME row {name!r}: a problem and an integer answer from 0 to 999 are expected")
-    if "ZBA" in problem:
-        raise DataError(
-            f"AIME row {name!r} is the faulty 2025-I-14 (∠ZBA = 60°) of some public copies",
-            "Take a copy whose text says ∠B = ∠E = 60°.",
-        )
     return Question(
         id=name if name.startswith(year) else f"{year}-{name}",
         domain="math",
@@ -106,6 +180,13 @@ def question(row: Mapping[str, Any], year: str) -> Question:
         gold=str(gold),
         data={"problem": problem},
     )
+
+
+def check_ids(questions: list[Question], where: str) -> None:
+    """Raises DataError where a copy does not tell its rows apart."""
+    name, count = Counter(row.id for row in questions).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{where}: {count} rows are called {name!r}", "Each row needs an id of its own.")
 
 
 def check_golds(questions: list[Question], year: str, where: str) -> None:
@@ -138,6 +219,8 @@ def read_table(path: Path) -> Iterable[dict[str, Any]]:
 class Aime(Benchmark):
     """One year's thirty problems."""
 
+    grader: ClassVar[int] = 2
+
     year: str
 
     def load(self, data: Path | None) -> list[Question]:
@@ -145,12 +228,15 @@ class Aime(Benchmark):
         found = find_file(self.dataset, self.revision, HUB_FILES, data, [alias])
         rows = list(read_table(found.path))
         questions = [question(row, self.year) for row in rows]
+        for row in questions:
+            check_errata(row)
         hashes = {row.id: row_hash({"problem": row.data["problem"], "gold": row.gold}) for row in questions}
         if data is not None and found.path == data / alias:
             check_rows(self.name, hashes, pinned_rows(self.year), str(found.path))
         elif found.origin != "local":
             Lock().check_rows(self.dataset, self.name, hashes)
         check_golds(questions, self.year, str(found.path))
+        check_ids(questions, str(found.path))
         return questions
 
     def grade(self, question: Question, generation: Generation, sandbox: Sandbox | None) -> Grade:

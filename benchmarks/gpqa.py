@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.benchmark import Benchmark
 from harness.errors import DataError
@@ -98,6 +98,8 @@ def check_file(rows: list[dict[str, str]], questions: list[Question], where: Pat
 @dataclass(frozen=True, kw_only=True)
 class Gpqa(Benchmark):
     """The diamond set."""
+
+    grader: ClassVar[int] = 2
 
     def load(self, data: Path | None) -> list[Question]:
         names = ["gpqa_diamond.csv"]

@@ -18,6 +18,7 @@ from reports.table import (
     published_cell,
     spread_cell,
     verdict_cell,
+    voted_cell,
 )
 
 Cell = str | int | float | None
@@ -25,8 +26,8 @@ Cell = str | int | float | None
 SPREAD = "over alternatives"
 COLUMNS = (
     "row", "benchmark", "published", "measured ± SE over re-runs", SPREAD, "lenient rule",
-    "SE over questions",
-    "questions × draws", "Δ [90 %]", "margin", "verdict", "truncated", "no answer", "ungraded", "missing",
+    "SE over questions", "maj@K / pass@K", "questions × draws", "Δ [90 %]", "margin", "verdict",
+    "truncated", "no answer", "ungraded", "missing",
 )  # fmt: skip
 
 
@@ -133,6 +134,7 @@ def cells(entry: Entry) -> list[str]:
         spread_cell(entry),
         lenient_cell(entry),
         "–" if entry.se_questions is None else f"{entry.se_questions:.1f}",
+        voted_cell(entry),
         f"{entry.questions} × {entry.draws}" if entry.questions else "–",
         delta_cell(entry),
         "–" if entry.margin is None else f"±{entry.margin:.1f}",

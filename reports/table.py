@@ -54,6 +54,7 @@ class Entry:
     `measured` is None while a response is ungraded (`lowest` and `highest` bound it). `verdict` is
     None where nothing is claimed. `counts` are the right responses that round to the published value.
     `spread` is the lowest and the highest score over alternative readings of the same answers.
+    `majority` and `any_right` are maj@K and pass@K of all K draws, None where there is but one.
     """
 
     recipe: str
@@ -70,6 +71,8 @@ class Entry:
     questions: int = 0
     se_rerun: float | None = None
     se_questions: float | None = None
+    majority: float | None = None
+    any_right: float | None = None
     delta: float | None = None
     interval: tuple[float, float] | None = None
     margin: float | None = None
@@ -132,6 +135,8 @@ def with_measurement(line: Entry, measurement: Measurement) -> Entry:
         questions=own.questions,
         se_rerun=own.se_rerun,
         se_questions=own.se_questions,
+        majority=own.majority if own.draws > 1 else None,
+        any_right=own.any_right if own.draws > 1 else None,
         truncated=own.truncated,
         no_answer=own.no_answer,
         ungraded=own.ungraded,
@@ -201,6 +206,13 @@ def cell(line: Entry) -> str:
 def lenient_cell(line: Entry) -> str:
     """The score under the lenient rule on the whole text: how much the extraction matters."""
     return "–" if line.lenient is None else f"{line.lenient:.1f}"
+
+
+def voted_cell(line: Entry) -> str:
+    """maj@K and pass@K of all draws."""
+    if line.majority is None or line.any_right is None:
+        return "–"
+    return f"{line.majority:.1f} / {line.any_right:.1f}"
 
 
 def spread_cell(line: Entry) -> str:

@@ -3,21 +3,30 @@
 import math
 import random
 import statistics
+from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
 
 from harness.statistics import (
+    VERDICTS,
     Claim,
     Score,
+    Votes,
     compare,
     counts_rounding_to,
     judge,
-    majority,
+    majority_at,
+    majority_at_k,
+    pass_at,
     pass_at_k,
     score,
+    votes,
 )
 from harness.types import Grade
+from tests.grading import verdict_rates
 
 
 def grade(question: str, draw: int, correct: bool | None, **fields) -> Grade:
@@ -120,10 +129,75 @@ def test_pass_at_more_than_drawn_is_undefined():
     assert pass_at_k(1, 4, 5) is None
 
 
-def test_majority_breaks_ties_evenly_and_ignores_no_answer():
-    assert majority(["1", "1", "2", None, None, None], "1") == 1.0
-    assert majority(["1", "2", "3"], "3") == pytest.approx(1 / 3)
-    assert majority([None, None], "1") == 0.0
+def test_pass_at_k_of_a_benchmark_is_undefined_where_a_question_is_short_of_draws():
+    assert pass_at(grades("++--", "---+"), 2) == pytest.approx(100 * (5 / 6 + 3 / 6) / 2)
+    assert pass_at(grades("++--", "---"), 4) is None
+    assert pass_at(grades("++--", "---?"), 4) is None
+
+
+def brute_force(cast: Votes, k: int) -> float:
+    """The majority vote over every subset of k draws, one after the other."""
+    draws = ["right"] * cast.right + [None] * cast.silent
+    draws += [f"wrong {place}" for place, size in enumerate(cast.wrong) for _ in range(size)]
+    subsets = list(combinations(draws, k))
+    won = 0.0
+    for subset in subsets:
+        counts = Counter(answer for answer in subset if answer is not None)
+        top = [answer for answer, count in counts.items() if count == max(counts.values())]
+        won += 1 / len(top) if "right" in top else 0.0
+    return won / len(subsets)
+
+
+@pytest.mark.parametrize(
+    "cast",
+    [Votes(3, (2, 2), 1), Votes(1, (1, 1, 1, 1), 0), Votes(0, (3,), 2), Votes(4, (), 4), Votes(2, (5,), 1)],
+)
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 8])
+def test_majority_is_exact_over_all_subsets_with_ties_shared(cast: Votes, k: int):
+    expected = None if k > cast.draws else pytest.approx(brute_force(cast, k))
+    assert majority_at_k(cast, k) == expected
+
+
+def test_no_answer_has_no_vote_and_nobody_answering_wins_nothing():
+    assert majority_at_k(Votes(1, (), 3), 4) == 1.0
+    assert majority_at_k(Votes(0, (), 4), 4) == 0.0
+
+
+def test_answers_vote_by_the_integer_they_mean():
+    rows = [
+        grade("a", 0, False, extracted="033"),
+        grade("a", 1, False, extracted="33"),
+        grade("a", 2, True, extracted="204"),
+        grade("a", 3, True, extracted=r"\frac{408}{2}"),
+        grade("a", 4, False, extracted=None),
+        grade("a", 5, None),
+    ]
+    assert votes(rows) == Votes(2, (2,), 1)
+    assert majority_at(rows, 5) == pytest.approx(50.0)
+
+
+def test_letters_vote_by_the_option_they_stand_for_and_not_by_the_letter():
+    rows = [
+        grade("a", 0, False, extracted="A", detail={"vote": 1}),
+        grade("a", 1, False, extracted="B", detail={"vote": 1}),
+        grade("a", 2, False, extracted="A", detail={"vote": 2}),
+    ]
+    assert votes(rows) == Votes(0, (2, 1), 0)
+
+
+def test_score_holds_majority_and_any_right_of_all_draws():
+    found = score(grades("++-", "--+", "---"), 3, 3)
+    assert (found.majority, found.any_right) == (pytest.approx(100 / 3), pytest.approx(200 / 3))
+    assert score(grades("++?"), 1, 3).majority is None
+
+
+def test_majority_of_half_the_draws_is_what_drawing_them_again_and_again_gives():
+    cast = Votes(8, (1,) * 40 + (4, 4, 4), 4)
+    classes = np.array([cast.right, *cast.wrong, cast.silent])
+    drawn = np.random.default_rng(0).multivariate_hypergeometric(classes, 32, size=20_000)[:, :-1]
+    most = drawn.max(axis=1)
+    won = (drawn[:, 0] == most) / (drawn == most[:, None]).sum(axis=1)
+    assert majority_at_k(cast, 32) == pytest.approx(won.mean(), abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +250,39 @@ def test_unknown_error_is_ours_at_the_papers_number_of_draws():
     assert unknown.se_delta == pytest.approx(math.sqrt(2 * 1.2**2 + (0.05 / math.sqrt(3)) ** 2))
 
 
+def test_error_known_from_few_draws_reaches_further_than_the_normal_one():
+    few = replace(scored(88.5, 0.42), degrees=4.0)
+    wide, normal = judge(few, AIME24), judge(scored(88.5, 0.42), AIME24)
+    assert wide.se_delta == normal.se_delta
+    assert wide.interval[1] > 1.2 * normal.interval[1]
+
+
+def test_degrees_of_freedom_count_only_questions_whose_draws_differ():
+    assert score(grades("+-+-", "++++", "----"), 3, 4).degrees == pytest.approx(3.0)
+    assert score(grades("+-+-", "+--+", "----"), 3, 4).degrees == pytest.approx(6.0)
+    assert score(grades("++++", "----"), 2, 4).degrees == pytest.approx(3.0)
+    assert score(grades("+", "-"), 2, 1).degrees is None
+
+
+def test_draws_that_never_differ_do_not_prove_an_error_of_zero():
+    rows = grades(*["++"] * 27, *["--"] * 3)
+    found = judge(score(rows, 30, 2), Claim(value=90.0, margin=2.0, draws=64))
+    assert score(rows, 30, 2).se_rerun == 0.0
+    assert found.name == "inconclusive"
+
+
+def test_missing_responses_get_no_verdict():
+    assert judge(replace(scored(88.5, 0.4), short=5), AIME24).reason == "5 responses are missing"
+
+
+def test_a_score_above_the_published_one_takes_the_larger_binomial_variance():
+    above, level = judge(scored(90.5, 0.42), AIME24), judge(scored(88.5, 0.42), AIME24)
+    ratio = (88.5 * 11.5) / (90.5 * 9.5)
+    own = (above.se_delta**2 - 0.05**2 / 3) / (level.se_delta**2 - 0.05**2 / 3)
+    assert own == pytest.approx(ratio)
+    assert judge(scored(86.5, 0.42), AIME24).se_delta == pytest.approx(level.se_delta)
+
+
 def test_one_draw_is_inconclusive_and_says_why():
     found = judge(scored(88.5, None, draws=1), AIME24)
     assert (found.name, found.reason) == ("inconclusive", "one draw: no error over re-runs")
@@ -217,6 +324,60 @@ def test_comparison_is_paired_and_lists_the_flips():
     assert found.se == pytest.approx(100 * 0.5 / math.sqrt(3))
 
 
+def test_comparison_has_an_error_over_questions_and_one_over_re_runs():
+    found = compare(grades("++", "+-", "--"), grades("++", "--", "-+"))
+    assert found.se_rerun == pytest.approx(100 * math.sqrt(2 * 0.25) / 3)
+    assert found.interval[1] == pytest.approx(4.302653 * found.se, rel=1e-6)
+    single = compare(grades("+", "-"), grades("-", "-"))
+    assert single.se_rerun is None
+    assert compare(grades("+-"), grades("++")).interval is None
+
+
 def test_runs_without_a_common_question_are_not_compared():
     with pytest.raises(ValueError, match="no graded question in common"):
         compare(grades("+"), [grade("other", 0, True)])
+
+
+# Error rates of the verdicts; tests/acceptance/verdict_simulation computes the whole table
+
+
+def graded(right: np.ndarray, draws: int) -> list[Grade]:
+    """One run's grades from its counts of right responses."""
+    return grades(*["+" * int(count) + "-" * (draws - int(count)) for count in right])
+
+
+@pytest.mark.parametrize("draws", [8, 64])
+def test_simulated_verdicts_are_those_of_judge(draws: int):
+    setting, spread = verdict_rates.SETTINGS[0], 0.34
+    for margins in (-1, 0, 2):
+        right = verdict_rates.reruns(setting, spread, draws, margins, 20)
+        published = verdict_rates.publications(setting, spread, 20)
+        found = verdict_rates.simulated(setting, spread, draws, margins, 20)
+        for run in range(20):
+            claim = verdict_rates.claim(setting, float(published[run]))
+            judged = judge(score(graded(right[run], draws), setting.questions, draws), claim)
+            assert judged.name == VERDICTS[found.code[run]]
+            assert judged.delta == pytest.approx(found.delta[run])
+            assert judged.interval[1] - judged.delta == pytest.approx(found.half[run])
+
+
+def test_simulated_questions_have_the_mean_and_the_spread_of_the_setting():
+    for setting in verdict_rates.SETTINGS:
+        for spread in setting.spreads:
+            mean = setting.published / 100
+            chances = verdict_rates.chances(setting.questions, mean, spread)
+            assert chances.mean() == pytest.approx(mean)
+            assert (chances * (1 - chances)).mean() / (mean * (1 - mean)) == pytest.approx(spread, abs=0.06)
+
+
+def test_documented_error_rates_are_what_the_simulation_gives():
+    documented = verdict_rates.DOCUMENT.read_text(encoding="utf-8").splitlines()
+    setting = verdict_rates.SETTINGS[0]
+    found = list(verdict_rates.all_rates(verdict_rates.RUNS, [setting]))
+    lines = verdict_rates.table(found)
+    start = documented.index(lines[0])
+    assert documented[start : start + len(lines)] == lines
+    count = sum(len(one.spreads) for one in verdict_rates.SETTINGS) * len(verdict_rates.DRAWS)
+    assert len([line for line in documented[start + 2 :] if line.startswith("| ")]) == count
+    limit = verdict_rates.highest_by_chance(verdict_rates.RUNS, sum(len(one.errors()) for one in found))
+    assert max(rate for one in found for rate in one.errors()) <= limit

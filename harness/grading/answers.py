@@ -9,7 +9,7 @@ Lenient verdict, on the whole text: what math-verify says of it, as many harness
 
 Why not math-verify alone: given several boxes it merges them ("First \boxed{12}. Wait. \boxed{33}"
 becomes {12, 33}), it takes the last number anywhere where no box is, and it misses `33.`, `33°`,
-`1\,000` and others that the rule knows.
+`1\,000` and others that the rule knows. docs/answers.md lists the traps.
 """
 
 import atexit
@@ -17,143 +17,145 @@ import logging
 import multiprocessing
 import os
 import re
+import signal
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 from pebble import ProcessExpired, ProcessPool
 
+from harness.errors import SandboxError
+from harness.grading.integers import INTEGER, LONGEST_INTEGER, holds_no_single_integer, integer_in
+from harness.grading.scan import last_first
 from harness.types import Generation, Grade, Question
 
-LONGEST_BOX = 1_000
-LONGEST_INTEGER = 200
-UNBALANCED_BOXES = 200
+LONGEST_BOX = 2_000
+UNBALANCED_BOXES = 50
 
 BOXES = ("\\boxed", "\\fbox", "\\framebox")
 BOX_START = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?:\[[^\]\n]{0,20}\]\s*){0,2}\{")
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
+@dataclass(frozen=True)
+class Box:
+    """A balanced box: where its command starts, where its content ends, and the content."""
+
+    start: int
+    end: int
+    content: str
+
+
 def last_box(text: str) -> str | None:
     r"""What stands in the last balanced box, or None: `a \boxed{1} b \boxed{\frac{2}{3}}` → `\frac{2}{3}`.
 
-    Escaped braces do not count. At most 200 unbalanced boxes are passed over, and a box longer than
-    10,000 characters is none, so that no text takes long.
+    Escaped braces do not count. At most 50 unbalanced boxes are passed over, and a box longer than
+    2,000 characters is none, so that no text takes long.
     """
-    starts = {command: text.rfind(command) for command in BOXES}
-    for _ in range(UNBALANCED_BOXES):
-        command = max(starts, key=lambda name: starts[name])
-        if starts[command] < 0:
-            return None
-        opened = BOX_START.match(text, starts[command])
-        content = balanced(text, opened.end()) if opened else None
-        if content is not None:
-            return content
-        starts[command] = text.rfind(command, 0, starts[command])
-    return None
+    found = next(boxes(text), None)
+    return found.content if found else None
 
 
-def balanced(text: str, start: int) -> str | None:
-    """The text from `start` up to the brace that closes the one before it, or None."""
+def boxes(text: str) -> Iterator[Box]:
+    """The balanced boxes from the last one on.
+
+    A box that stays open cannot be inside one that closes, so nothing is read twice.
+    """
+    limit = len(text)
+    for start in last_first(text, BOXES, UNBALANCED_BOXES):
+        opened = BOX_START.match(text, start)
+        if not opened:
+            continue
+        end = closing_brace(text, opened.end(), min(limit, opened.end() + LONGEST_BOX + 1))
+        if end is None:
+            limit = start
+        else:
+            yield Box(start, end, text[opened.end() : end])
+
+
+def closing_brace(text: str, start: int, limit: int) -> int | None:
+    """Where the brace stands that closes the one before `start`, or None before `limit`."""
     depth = 1
-    for match in BRACE.finditer(text, start, start + 10 * LONGEST_BOX):
+    for match in BRACE.finditer(text, start, limit):
         depth += {"{": 1, "}": -1}.get(match[0], 0)
         if depth == 0:
-            return text[start : match.start()]
+            return match.start()
     return None
 
 
-# The integer rule ---------------------------------------------------------------------------
-
-INTEGER = re.compile(r"[+-]?\d+")
-NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d+))(?:\.0*)?")
-WRAPPER = re.compile(
-    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|mathit|boldsymbol|bm|underline|boxed|fbox|framebox)"
-    r"\s*\{([^{}]*)\}"
-)
-COLOURED = re.compile(r"\\(?:color|textcolor)\s*\{[^{}]*\}")
-DECORATION = re.compile(
-    r"\^\s*\{?\s*\\circ\s*\}?|°|[€£]|\\?%|\\?\$|\\[()\[\]]|\\(?:left|right|displaystyle)\b"
-    r"|\\\\|`|\\pmod\s*\{[^{}]*\}|\(?\s*\\?(?:mod|bmod)\s*\d+\s*\)?"
-)
-SPACE = re.compile(r"\\[,;:! ]|~|\s|\{,\}(?=\d{3})")
-GROUPED = re.compile(r"[+-]?\d{1,3}(?:(?:\\[,;:! ]|~|[ ]|\{,\})+\d{3})+")
-ASSIGNED = re.compile(r"\\?[A-Za-z]+(?:_\{?\w\}?)?(?:\s*[+-]\s*\\?[A-Za-z]+)*(?:\([\w, ]*\))?\s*=([^=]*)")
-NOT_ONE_INTEGER = re.compile(r"\d\s*,\s+\S|_\{?\d|\\\{|^\s*\[")
+MOST_JOINED = 10
+GAP = re.compile(r"[^.?!\n]{0,70}")
+JOINT = re.compile(r"[,;]|\b(?:and|or)\b")
 
 
-def integer_in(box: str) -> int | None:
-    r"""The integer that a box holds, whatever its dress: `033`, `33^\circ`, `\text{33}`, `1{,}000`, `33.0`.
+def joined_boxes(text: str) -> str | None:
+    r"""The last boxes as one answer: `\boxed{1}, \boxed{2} and \boxed{3}` → `1, 2, 3`; or None.
 
-    None where the rule cannot decide: fractions, sums, words.
+    Only for gold answers that are no integer, where one answer may stand in several boxes.
     """
-    if INTEGER.fullmatch(box):
-        return int(box) if len(box) <= LONGEST_INTEGER else None
-    if len(box) > LONGEST_INTEGER:
-        return None
-    assigned = ASSIGNED.fullmatch(box.strip())
-    text = undressed(assigned[1] if assigned else box)
-    number = NUMBER.fullmatch(text)
-    return int(number[1].replace(",", "")) if number else None
-
-
-def undressed(text: str) -> str:
-    """A box without wrappers, signs of degree and per cent, dollars, thin spaces and a full stop."""
-    before = None
-    while before != text:
-        before = text
-        text = WRAPPER.sub(r"\1", COLOURED.sub("", text))
-    text = DECORATION.sub("", text).strip().rstrip("\\.;,~ ")
-    text = text.removeprefix("{").removesuffix("}") if INTEGER.fullmatch(text[1:-1]) else text
-    return SPACE.sub("", text) if GROUPED.fullmatch(text) else SPACE.sub(" ", text).strip()
-
-
-def holds_no_single_integer(box: str) -> bool:
-    """Lists, sets and numbers to a base, which math-verify would take for their only member."""
-    return bool(NOT_ONE_INTEGER.search(box)) or is_equation(box)
-
-
-def is_equation(box: str) -> bool:
-    """`3x-y+13=0` is not the answer 0: math-verify compares its right side only."""
-    left, equals, _ = box.partition("=")
-    return bool(equals) and bool(re.search(r"\d\s*[A-Za-z]", left))
+    run: list[Box] = []
+    for box in islice(boxes(text), MOST_JOINED):
+        if run:
+            gap = text[box.end + 1 : run[-1].start]
+            if box.end >= run[-1].start or not GAP.fullmatch(gap) or not JOINT.search(gap):
+                break
+        run.append(box)
+    return ", ".join(box.content for box in reversed(run)) if run else None
 
 
 # math-verify in processes that can be killed ------------------------------------------------
 
+Reason = Literal["", "time limit", "math-verify crashed", "the grading process died"]
+
 
 @dataclass(frozen=True)
 class Verification:
-    """What math-verify says. `correct` is None where its process died, twice."""
+    """What math-verify says. `correct` is None where its process was killed by somebody else, twice."""
 
     correct: bool | None
-    reason: Literal["", "time limit", "the grading process died"] = ""
+    reason: Reason = ""
+
+
+CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL)
 
 
 @dataclass
 class Verifier:
     """A pool of math-verify processes, started at first use and stopped at exit.
 
-    math-verify stops itself after 5 s by an alarm, which C code can hold up; so a process that takes
-    `seconds` is killed and the answer counts as wrong. Importing takes seconds: the processes stay.
+    math-verify stops itself by an alarm, which C code holds up and a busy machine brings forward. So
+    its alarm is off, and the kernel ends a process that has computed for `cpu_seconds`: the answer
+    counts as wrong, however busy the machine. A crash counts as wrong when it happens again. Importing
+    takes seconds: the processes stay.
     """
 
     workers: int = field(default_factory=lambda: max(1, min(4, (os.cpu_count() or 1) // 2)))
-    seconds: float = 12.0
+    cpu_seconds: float = 5.0
+    wall_seconds: float = 600.0
     _pool: ProcessPool | None = field(default=None, repr=False)
     _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def verify(self, gold: str, text: str) -> Verification:
         """Whether `text` (a box, or a whole response) gives the gold answer."""
+        return self.outcome(verified, (gold, text, self.cpu_seconds))
+
+    def outcome(self, task: Callable[..., bool], arguments: tuple[object, ...]) -> Verification:
+        """What a task comes to in a worker; a worker that died is replaced, and the task tried once more."""
+        ends: list[int] = []
         for _ in range(2):
             try:
-                future = self.pool().schedule(verified, args=(gold, text), timeout=self.seconds)
-                return Verification(future.result())
+                return Verification(self.pool().schedule(task, arguments, timeout=self.wall_seconds).result())
             except TookTooLong:
-                return Verification(False, "time limit")
-            except ProcessExpired:
-                continue
+                ends.append(0)
+            except ProcessExpired as died:
+                if died.exitcode == -signal.SIGPROF:
+                    return Verification(False, "time limit")
+                ends.append(died.exitcode)
+        if all(end in CRASHES for end in ends):
+            return Verification(False, "math-verify crashed")
         return Verification(None, "the grading process died")
 
     def pool(self) -> ProcessPool:
@@ -182,14 +184,23 @@ def prepare_worker() -> None:
     logging.getLogger("latex2sympy2_extended").setLevel(logging.CRITICAL)
 
 
-def verified(gold: str, text: str) -> bool:
+def verified(gold: str, text: str, cpu_seconds: float) -> bool:
     """math-verify with its defaults; runs in a worker. The gold answer comes first: it is not symmetric."""
     from math_verify import parse, verify
 
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
     try:
-        return bool(verify(parse(f"${gold}$"), parse(text)))
-    except MemoryError:
+        wanted, found = parse(marked(gold), parsing_timeout=None), parse(text, parsing_timeout=None)
+        return bool(verify(wanted, found, timeout_seconds=None))
+    except (MemoryError, RecursionError):
         return False
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def marked(gold: str) -> str:
+    """A gold answer as LaTeX: without dollars math-verify reads nothing in `\\dfrac{9}{7}`."""
+    return gold if any(mark in gold for mark in ("$", "\\boxed", "\\[", "\\(")) else f"${gold}$"
 
 
 VERIFIER = Verifier()
@@ -198,6 +209,8 @@ VERIFIER = Verifier()
 # Verdicts -----------------------------------------------------------------------------------
 
 FINAL_ANSWER = re.compile(r"final answer|answer\s+is", re.IGNORECASE)
+LONGEST_PLAIN = 200_000
+HOLDS_MATHS = (*"0123456789", "\\", "$")
 
 
 def strict_verdict(gold: str, box: str, verifier: Verifier = VERIFIER) -> Verification:
@@ -211,28 +224,47 @@ def strict_verdict(gold: str, box: str, verifier: Verifier = VERIFIER) -> Verifi
     return verifier.verify(gold, f"$\\boxed{{{box}}}$")
 
 
-def lenient_verdict(gold: str, text: str, verifier: Verifier = VERIFIER) -> bool | None:
-    """What math-verify says of the whole text. One plain box is decided without asking it."""
+def lenient_verdict(gold: str, text: str, verifier: Verifier = VERIFIER) -> Verification:
+    """What math-verify says of the whole text. Where that is plain to see, it is not asked."""
     wanted = integer_in(gold)
-    if wanted is not None and text.count("\\boxed") == 1 and not FINAL_ANSWER.search(text):
-        box = last_box(text)
-        if box is not None and INTEGER.fullmatch(box) and len(box) <= LONGEST_INTEGER:
-            return int(box) == wanted
-    if not any(character.isdigit() for character in text):
-        return False
-    return verifier.verify(gold, text).correct
+    if wanted is not None and not any(mark in text for mark in HOLDS_MATHS):
+        return Verification(False)
+    if wanted is not None and (found := plain_answer(text)) is not None:
+        return Verification(found == wanted)
+    return verifier.verify(gold, text)
+
+
+def plain_answer(text: str) -> int | None:
+    """The integer of a text's only box, where nothing else in it could be taken for the answer."""
+    if len(text) > LONGEST_PLAIN or text.count("\\boxed") != 1 or FINAL_ANSWER.search(text):
+        return None
+    box = last_box(text)
+    return int(box) if box is not None and len(box) <= LONGEST_INTEGER and INTEGER.fullmatch(box) else None
+
+
+def answer_in(gold: str, text: str) -> str | None:
+    """The box that is graded, or the last boxes where the gold answer is no integer; None without one."""
+    return last_box(text) if integer_in(gold) is not None else joined_boxes(text)
 
 
 def grade_answer(question: Question, generation: Generation, verifier: Verifier = VERIFIER) -> Grade:
-    """The verdict on one response to a question with an integer answer."""
+    """The verdict on one response to a question with an answer in a box.
+
+    Raises SandboxError where something ended the process that grades it: that is no wrong answer.
+    """
     lenient = lenient_verdict(question.gold, generation.text, verifier)
-    box = None if generation.truncated else last_box(generation.answer)
+    box = None if generation.truncated else answer_in(question.gold, generation.answer)
     if box is None:
         strict = Verification(False)
         reason = "truncated" if generation.truncated else "no answer"
     else:
         strict = strict_verdict(question.gold, box, verifier)
         reason = strict.reason
+    if strict.correct is None:
+        raise SandboxError(
+            f"math-verify gave no verdict, twice: {strict.reason}",
+            "Something killed its process (short of memory?); run the same command again.",
+        )
     return Grade(
         question=question.id,
         draw=generation.draw,
@@ -240,5 +272,6 @@ def grade_answer(question: Question, generation: Generation, verifier: Verifier 
         extracted=box,
         truncated=generation.truncated,
         reason=reason,
-        lenient=lenient,
+        lenient=lenient.correct,
+        detail={"lenient_reason": lenient.reason} if lenient.reason else {},
     )

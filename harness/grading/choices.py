@@ -11,52 +11,64 @@ alone.
 """
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
+from harness.grading.scan import first_first, last_first
 from harness.types import Generation, Grade, Question
 
 LETTERS = "ABCD"
 
-DRESS = r"(?:[\s*_`$\"'(\[{]|\\(?:boxed|fbox|text|textbf|mathrm|mathbf)\b)*"
+BOXES = ("\\boxed", "\\fbox", "\\framebox")
+ANSWER = ("answer", "Answer", "ANSWER")
+SPOKEN = (*ANSWER, "choice", "Choice", "CHOICE", "option", "Option", "OPTION")
+
+DRESS = r"(?:[\s*_`$\"'(\[{]|\\(?:boxed|fbox|text|textbf|mathrm|mathbf)\b){0,20}"
 
 
 @lru_cache
 def strict_form(letters: str) -> re.Pattern[str]:
-    """`Answer: C`, `**Answer:** (C)`, `\\boxed{\\text{C}}`, `"answer": "C"`."""
-    letter = f"([{letters}])(?![A-Za-z0-9])(?! [a-z]{{2,}})"
-    line = rf"\b(?i:answer)[*_\"']*\s*:{DRESS}{letter}"
-    box = rf"\\(?:boxed|fbox|framebox)\s*\{{{DRESS}([{letters}])(?![A-Za-z0-9])"
+    """`Answer: C`, `**Answer:** (C)`, `\\boxed{\\text{C}}`, `"answer": "C"`; not "Answer: A question"."""
+    article = "(?<=[AI]) (?!(?:is|because|since|as)\\b)[a-z]"
+    letter = f"([{letters}])(?![A-Za-z0-9])(?!{article})"
+    line = rf"\b(?i:answer)[*_\"']{{0,8}}\s{{0,8}}:{DRESS}{letter}"
+    box = rf"\\(?:boxed|fbox|framebox)\s{{0,8}}\{{{DRESS}([{letters}])(?![A-Za-z0-9])"
     return re.compile(f"{line}|{box}")
 
 
 @lru_cache
 def spoken_form(letters: str) -> re.Pattern[str]:
-    words = r"(?i:answer|choice|option)\s+(?:is|would be|must be)\s*:?"
+    """`the answer is (C)`, `the best option would be C`."""
+    words = r"(?i:answer|choice|option)\s{1,8}(?:is|would be|must be)\s{0,8}:?"
     return re.compile(rf"{words}{DRESS}([{letters}])(?![A-Za-z0-9])")
 
 
 @lru_cache
 def lone_letter(letters: str) -> re.Pattern[str]:
+    """A letter that is no part of a word."""
     return re.compile(rf"(?<![A-Za-z0-9'\\])([{letters}])(?![A-Za-z0-9'])")
 
 
-def last_letter(pattern: re.Pattern[str], text: str) -> str | None:
-    """The letter of the last match, or None."""
-    found = None
-    for match in pattern.finditer(text):
-        found = next(group for group in match.groups() if group)
-    return found
+def first_match(pattern: re.Pattern[str], text: str, places: Iterable[int]) -> str | None:
+    """The letter at the first of these places where the pattern fits, or None."""
+    for place in places:
+        if found := pattern.match(text, place):
+            return found[found.lastindex or 0]
+    return None
 
 
 def strict_letter(text: str, letters: str = LETTERS) -> str | None:
     """The letter given in one of the three strict forms; the last one counts."""
-    return last_letter(strict_form(letters), text)
+    return first_match(strict_form(letters), text, last_first(text, (*ANSWER, *BOXES)))
 
 
 def lenient_letter(text: str, letters: str = LETTERS) -> str | None:
     """The letter that a lax reader would find anywhere in the text."""
-    spoken = spoken_form(letters).search(text)
-    return strict_letter(text, letters) or (spoken[1] if spoken else last_letter(lone_letter(letters), text))
+    return (
+        strict_letter(text, letters)
+        or first_match(spoken_form(letters), text, first_first(text, SPOKEN))
+        or first_match(lone_letter(letters), text, last_first(text, tuple(letters)))
+    )
 
 
 def gold_letter(order: list[int]) -> str:
@@ -65,7 +77,10 @@ def gold_letter(order: list[int]) -> str:
 
 
 def grade_choice(question: Question, generation: Generation) -> Grade:
-    """The verdict on one response to a four-choice question, from the kept option order."""
+    """The verdict on one response to a four-choice question, from the kept option order.
+
+    `detail["vote"]` is the option that the letter stands for: draws with other orders vote for options.
+    """
     order = generation.kept.get("order")
     if order is None or sorted(order) != list(range(len(LETTERS))):
         return ungraded(question, generation, "the option order was not kept with the generation")
@@ -80,7 +95,7 @@ def grade_choice(question: Question, generation: Generation) -> Grade:
         truncated=generation.truncated,
         reason=reason,
         lenient=lenient_letter(generation.text) == gold,
-        detail={"gold": gold},
+        detail={"gold": gold} | ({"vote": order[LETTERS.index(letter)]} if letter else {}),
     )
 
 

@@ -1,43 +1,16 @@
 """GPQA: made-up rows in its schema. Its text never stands here."""
 
-import csv
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpqa import DOMAINS, gpqa_diamond, gpqa_prompt, option_order, question
+from benchmarks.gpqa import gpqa_diamond, gpqa_prompt, option_order, question
 from harness.errors import DataError
+from tests.benchmarks.gpqa_rows import made_up_rows, write
 from tests.benchmarks.offline import complaint
 from tests.benchmarks.responses import response
-
-
-def made_up_rows() -> list[dict[str, str]]:
-    fields = [name for name, count in DOMAINS.items() for _ in range(count)]
-    return [
-        {
-            "Record ID": f"rec{number}",
-            "Question": f" Made-up question {number}?\nSecond line. ",
-            "Correct Answer": f"right {number}\n",
-            "Incorrect Answer 1": "wrong",
-            "Incorrect Answer 2": "wrong" if number == 5 else "worse",
-            "Incorrect Answer 3": "worst",
-            "High-level domain": field,
-            "Subdomain": "made up",
-            "Canary String": "a canary",
-        }
-        for number, field in enumerate(fields)
-    ]
-
-
-def write(folder: Path, rows: list[dict[str, str]]) -> Path:
-    path = folder / "gpqa" / "gpqa_diamond.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return folder
 
 
 def test_fields_are_stripped_and_line_breaks_inside_survive(tmp_path: Path):
@@ -99,3 +72,27 @@ def test_row_without_an_option_is_named():
     row = made_up_rows()[4] | {"Incorrect Answer 2": " "}
     with pytest.raises(DataError, match="rec4"):
         question(row)
+
+
+def test_order_is_kept_with_the_generation_so_that_another_seed_grades_the_same(tmp_path: Path):
+    one = gpqa_diamond.load(write(tmp_path, made_up_rows()))[7]
+    _, kept = gpqa_diamond.render(one, 2)
+    reseeded = replace(gpqa_diamond, sampling=replace(gpqa_diamond.sampling, seed=99))
+    assert reseeded.render(one, 2)[1] != kept
+    answered = response(one.id, f"Answer: {'ABCD'[kept['order'].index(0)]}", kept=kept)
+    assert reseeded.grade(one, answered, None) == gpqa_diamond.grade(one, answered, None)
+    assert reseeded.grade(one, answered, None).correct is True
+
+
+def test_two_identical_wrong_options_are_allowed_and_a_wrong_one_like_the_right_one_is_not():
+    row = made_up_rows()[5]
+    assert question(row).data["options"][1:3] == ["wrong", "wrong"]
+    with pytest.raises(DataError, match="rec5"):
+        question(row | {"Incorrect Answer 3": " right 5"})
+
+
+def test_record_id_that_occurs_twice_is_refused(tmp_path: Path):
+    rows = made_up_rows()
+    rows[3]["Record ID"] = rows[2]["Record ID"]
+    with pytest.raises(DataError, match="'rec2' occurs twice"):
+        gpqa_diamond.load(write(tmp_path, rows))

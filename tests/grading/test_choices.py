@@ -1,6 +1,5 @@
 """The traps of grading a letter."""
 
-import json
 import os
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import pytest
 from harness.grading.choices import gold_letter, grade_choice, lenient_letter, strict_letter
 from harness.types import FinishReason, Generation, Question
 from tests.benchmarks.responses import response
+from tests.grading import agreement
+from tests.grading.hostile import hostile
 
 QUESTION = Question(
     id="rec1", domain="science", prompt="?", gold="red", data={"options": ["red", "blue", "blue", "green"]}
@@ -27,6 +28,12 @@ def test_gold_letter_is_where_option_zero_stands():
 def test_duplicate_wrong_options_do_not_confuse_the_gold_letter():
     assert grade_choice(QUESTION, answered("Answer: D", [1, 2, 3, 0])).correct is True
     assert grade_choice(QUESTION, answered("Answer: A", [1, 2, 3, 0])).correct is False
+
+
+def test_draw_votes_for_the_option_and_not_for_the_letter():
+    grades = [grade_choice(QUESTION, answered("Answer: A", order)) for order in ([1, 0, 2, 3], [3, 0, 2, 1])]
+    assert [grade.detail["vote"] for grade in grades] == [1, 3]
+    assert "vote" not in grade_choice(QUESTION, answered("I cannot say", [0, 1, 2, 3])).detail
 
 
 def test_option_equal_to_the_gold_text_does_not_count_by_its_text():
@@ -49,7 +56,8 @@ def test_order_not_kept_is_ungraded_and_not_wrong():
         "Answer: (C)", "Answer: $C", "Answer: C.", "Answer: C) iron", r"\boxed{C}", r"\boxed{\text{C}}",
         r"$\boxed{\mathrm{(C)}}$",
         '{"answer": "C"}', '"answer": "C"', r"Answer: \boxed{C}", "Answer: A\nNo.\nAnswer: C",
-        "Answer: \n\nC",
+        "Answer: \n\nC", "Answer: C because of this", "Answer: C is right", r"\fbox{(C)}", "ANSWER: C",
+        "\\boxed{\\text{(C) iron}}", "Answer: A thing or two\nAnswer: C", '```json\n{"answer": "C"}\n```',
     ],
 )  # fmt: skip
 def test_strict_forms_give_the_last_letter(text: str):
@@ -61,6 +69,18 @@ def test_strict_forms_give_the_last_letter(text: str):
 )
 def test_other_forms_are_no_answer(text: str):
     assert strict_letter(text) is None
+
+
+def test_article_is_no_letter_but_a_letter_before_a_verb_is():
+    assert strict_letter("Answer: A good question") is None
+    assert strict_letter("Answer: A is the only one left") == "A"
+    assert strict_letter("Answer: I think so", agreement.TEN_OPTIONS) is None
+
+
+def test_hostile_loops_have_a_letter_only_where_one_stands():
+    for one in hostile(40_000, 1_000_000):
+        assert strict_letter(one.text) is None, one.name
+        assert lenient_letter(one.text) == ("A" if "'A '" in one.name else None), one.name
 
 
 def test_truncated_never_scores():
@@ -76,10 +96,7 @@ def test_lenient_rule_finds_spoken_and_lone_letters():
 
 @pytest.mark.skipif("HARNESS_DATA" not in os.environ, reason="HARNESS_DATA is not set")
 def test_lenient_rule_agrees_with_multiple_choice_labels_on_985_of_1000():
-    file = Path(os.environ["HARNESS_DATA"]) / "answers" / "multiple_choice.jsonl"
-    with file.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    right = sum(
-        (lenient_letter(row["response"], "ABCDEFGHIJ") == row["gold"]) == row["correct"] for row in rows
+    found = agreement.multiple_choice(
+        agreement.read(Path(os.environ["HARNESS_DATA"]), "multiple_choice", sample=500)
     )
-    assert right / len(rows) >= 0.985, f"{right} of {len(rows)}"
+    assert found.share >= 0.985, list(found.listed())

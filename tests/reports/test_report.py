@@ -235,7 +235,7 @@ def test_page_is_self_contained_and_escaped(tmp_path: Path):
 def test_markdown_tables_have_as_many_cells_as_columns(tmp_path: Path):
     _, markdown, _ = written(tmp_path)
     tables = [line.replace("\\|", "") for line in markdown.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in tables} == {15, 3}
+    assert {line.count("|") for line in tables} == {16, 3}
 
 
 def test_peers_and_register_fit_into_sections():
