@@ -52,7 +52,16 @@ ENVIRONMENTS: dict[str, Requirements] = {
         unwanted_without_gpu=("torchvision", "torchaudio", "torchcodec"),
     ),
     "sglang": Requirements(packages=("sglang==0.5.23",)),
-    "lighteval": Requirements(packages=("lighteval[math]==0.13.0", "xxhash<4")),
+    "lighteval": Requirements(
+        packages=(
+            "lighteval[math]==0.13.0",
+            "xxhash>=3.5,<4",
+            "torch==2.13.0",
+            # What was current when lighteval 0.13 was: it fits no later litellm and no later Hub client.
+            *("litellm==1.79.3", "diskcache>=5.6,<6", "inspect-ai==0.3.150", "transformers==4.57.6"),
+            *("huggingface-hub==0.36.2", "datasets==5.0.1"),
+        ),
+    ),
 }
 
 

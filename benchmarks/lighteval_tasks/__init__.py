@@ -1,0 +1,1 @@
+"""Our benchmarks as custom tasks of lighteval. `python -m benchmarks.lighteval_tasks` names the file."""
