@@ -61,7 +61,7 @@ BASE = Reading(
 )  # fmt: skip
 TEACHER = Reading(
     name="teacher", hidden=160, feed_forward=448, layers=4, heads=6,
-    cycles=(6_500_000, 2_500_000), learning_rate=2e-3, lessons=0.8,
+    cycles=(6_500_000, 2_500_000, 2_500_000), learning_rate=2e-3, lessons=0.8,
     styles={"direct": 0.02, "short": 0.06, "full": 0.52, "checked": 0.4},
     subjects={"math": 0.5, "science": 0.25, "code": 0.25}, seed=2,
 )  # fmt: skip
