@@ -11,6 +11,7 @@ demo: setup
 
 test: setup lint
 	$(BIN)/harness setup transformers
+	$(BIN)/harness setup lighteval
 	$(BIN)/python -m pytest $(PYTEST)
 
 lint: $(STAMP)

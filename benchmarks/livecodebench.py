@@ -339,11 +339,17 @@ def verdict(
     """What the tests say of a program; None where there is no code."""
     if not code:
         return None
+    tests, function = tests_of(question)
+    return grade_program(code, tests, function, sandbox, limits, stdin=stdin)
+
+
+def tests_of(question: Question) -> tuple[list[CodeTest], str | None]:
+    """Every test, public ones first, and the function to call. Raises DataError for a broken row."""
     try:
         tests = read_tests(question.data["public"], question.data["private"])
     except ValueError as error:
         raise DataError(f"LiveCodeBench row {question.id!r}: the tests cannot be read ({error})") from error
-    return grade_program(code, tests, question.data["function"], sandbox, limits, stdin=stdin)
+    return tests, question.data["function"]
 
 
 def detail(question: Question, strict: CodeVerdict | None, lenient: CodeVerdict | None) -> dict[str, Any]:
@@ -399,6 +405,9 @@ class LiveCodeBench(Benchmark):
 
     def grade(self, question: Question, generation: Generation, sandbox: Sandbox | None) -> Grade:
         return grade_code(question, generation, sandbox, Limits(seconds=self.seconds), self.stdin)
+
+    def tests(self, question: Question) -> tuple[list[CodeTest], str | None]:
+        return tests_of(question)
 
     def timed_out(self, grade: Grade) -> bool:
         return ran_out_of_time(grade)

@@ -29,6 +29,7 @@ from harness.benchmark import Benchmark, Variation, grading_setting
 from harness.errors import UsageError
 from harness.grading.answers import grade_answer
 from harness.grading.choices import grade_choice
+from harness.grading.code import CodeTest
 from harness.sandboxes import Limits, Sandbox, StdinMode
 from harness.types import Generation, Grade, Question, Sampling
 
@@ -138,6 +139,9 @@ class MicroCode(Micro):
 
     def variations(self) -> tuple[Variation, ...]:
         return (*super().variations(), *livecodebench.other_graders(self))
+
+    def tests(self, question: Question) -> tuple[list[CodeTest], str | None]:
+        return livecodebench.tests_of(question)
 
     def timed_out(self, grade: Grade) -> bool:
         return livecodebench.ran_out_of_time(grade)

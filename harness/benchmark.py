@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from harness.grading.code import CodeTest
 from harness.sandboxes import Sandbox
 from harness.stage import Json, encoded
 from harness.types import Generation, Grade, Question, Sampling
@@ -61,6 +62,13 @@ class Benchmark:
         """The verdict on one response. Pure but for the sandbox.
 
         Raises SandboxError where the sandbox failed; the caller turns that into `correct=None`.
+        """
+        raise NotImplementedError
+
+    def tests(self, question: Question) -> tuple[list[CodeTest], str | None]:
+        """The tests of a code question, and the function that they call (None: stdin to stdout).
+
+        Raises DataError where they cannot be read.
         """
         raise NotImplementedError
 

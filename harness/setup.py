@@ -24,6 +24,7 @@ from harness.machine import Machine
 Say = Callable[[str], None]
 
 MARKER = "complete.json"
+LIGHTEVAL = "0.13.0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ ENVIRONMENTS: dict[str, Requirements] = {
     "sglang": Requirements(packages=("sglang==0.5.23",)),
     "lighteval": Requirements(
         packages=(
-            "lighteval[math]==0.13.0",
+            f"lighteval[math]=={LIGHTEVAL}",
             "xxhash>=3.5,<4",
             "torch==2.13.0",
             # What was current when lighteval 0.13 was: it fits no later litellm and no later Hub client.

@@ -195,6 +195,7 @@ class Ours(SampleLevelComputation):  # type: ignore[misc]
         if row is None:
             self.rows = number
             return None
+        row["kept"] = json.dumps(row["kept"])  # details are saved as Parquet, which has no empty struct
         return module("lighteval.tasks.requests").Doc(
             query=row["prompt"], choices=[""], gold_index=0, task_name=task_name, specific=row
         )
@@ -214,6 +215,7 @@ class Ours(SampleLevelComputation):  # type: ignore[misc]
             "do": "grade",
             "benchmark": self.name,
             **doc.specific,
+            "kept": json.loads(doc.specific["kept"]),
             "text": whole_text(reasoning, content, reason),
             "finish_reason": reason,
         }

@@ -4,6 +4,10 @@ The tokenizer is a byte-level BPE with single digits, as Qwen's. Both models hav
 architecture. The base reads little and answers briefly; the teacher is wider, reads much more and
 works its answers out. The built checkpoints are committed beside this file (`base/`, `teacher/`).
 About half an hour on one core.
+
+The sums of training depend on the processor, so a build elsewhere is another model of the same kind. The
+committed base is one of three: two others, built with more reading or on another processor, left gaps
+between the stages of dasd-micro that some seeds could not tell from noise.
 """
 
 import json

@@ -9,6 +9,7 @@ work.
 import math
 import statistics
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from harness.evaluate import asked_counts
@@ -115,7 +116,8 @@ def table(cells: dict[str, float]) -> str:
 def main() -> None:
     store = RunStore(Path(sys.argv[1]))
     seeds = [int(text) for text in sys.argv[2:]] or list(SEEDS)
-    run(store, seeds)
+    with redirect_stdout(sys.stderr):
+        run(store, seeds)
     print(toml({seed: scores(store, dasd_micro(seed)) for seed in seeds}), end="")
 
 

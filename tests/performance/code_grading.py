@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from harness.grading.code import TIME_LIMIT, CodeVerdict
 from harness.machine import Machine, SandboxSettings
-from harness.sandboxes import Limits
+from harness.sandboxes import Limits, Sandbox
 from harness.sandboxes.docker import Attached, DockerSandbox
 from harness.sandboxes.guest import HEADER, STAR, WARM, unguarded, wrapped
 from tests.grading.programs import WORKERS, Official, Recorded, grade_all
@@ -42,7 +42,11 @@ class Solution:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Seconds of every pass over `programs`, and the verdicts of the last."""
+    """Seconds of every pass over `programs`, and the verdicts of the last.
+
+    `moved` are the places of verdicts that differ from the recorded ones by this machine's speed alone:
+    with half or twice the time limit the verdict is the recorded one.
+    """
 
     name: str
     programs: list[Recorded]
@@ -50,6 +54,7 @@ class Measured:
     grading: list[float]
     again_alone: float
     verdicts: list[CodeVerdict]
+    moved: frozenset[int]
 
     @property
     def ratio(self) -> float:
@@ -59,11 +64,16 @@ class Measured:
     @property
     def unequal(self) -> list[str]:
         return [
-            f"{program.id}: official {program.official}, ours {verdict}"
-            for program, verdict in zip(self.programs, self.verdicts, strict=True)
-            if (verdict.passed, verdict.error_code, verdict.results)
-            != (program.official.passed, program.official.error_code, program.official.results)
+            self.told(place) for place in differing(self.programs, self.verdicts) if place not in self.moved
         ]
+
+    @property
+    def by_speed(self) -> list[str]:
+        return [self.told(place) for place in sorted(self.moved)]
+
+    def told(self, place: int) -> str:
+        program = self.programs[place]
+        return f"{program.id}: official {program.official}, ours {self.verdicts[place]}"
 
     def rate(self, seconds: Sequence[float]) -> float:
         """Programs a second."""
@@ -74,7 +84,29 @@ class Measured:
             f"{self.name:34} {len(self.programs):4} programs   floor {self.rate(self.floor):6.1f}/s"
             f"   grading {self.rate(self.grading):6.1f}/s   {self.ratio:6.1%}"
             f"   time-outs again alone {self.again_alone:5.1f} s   unequal verdicts {len(self.unequal)}"
+            f" (by this machine's speed {len(self.moved)})"
         )
+
+
+def same(program: Recorded, verdict: CodeVerdict) -> bool:
+    """Whether a verdict is the recorded one, results and error code included."""
+    official = program.official
+    ours = (verdict.passed, verdict.error_code, verdict.results)
+    return ours == (official.passed, official.error_code, official.results)
+
+
+def differing(programs: list[Recorded], verdicts: list[CodeVerdict]) -> list[int]:
+    """The places of the verdicts that are not the recorded ones."""
+    pairs = zip(programs, verdicts, strict=True)
+    return [place for place, (program, verdict) in enumerate(pairs) if not same(program, verdict)]
+
+
+def only_speed(program: Recorded, verdict: CodeVerdict, sandbox: Sandbox) -> bool:
+    """Whether a time limit met on one side only is all that differs: half or twice the limit mends it."""
+    if TIME_LIMIT not in (program.official.error_code, verdict.error_code):
+        return False
+    others = Limits(seconds=Limits().seconds / 2), Limits(seconds=2 * Limits().seconds)
+    return any(same(program, grade_all([program], sandbox, limits=limits)[0]) for limits in others)
 
 
 class PinnedSandbox(DockerSandbox):
@@ -165,6 +197,11 @@ def measure(name: str, programs: list[Recorded], sandbox: PinnedSandbox, repeats
         grading=grading_seconds,
         again_alone=seconds_of(lambda: grade_all(late, sandbox, workers=1)) if late else 0.0,
         verdicts=verdicts,
+        moved=frozenset(
+            place
+            for place in differing(programs, verdicts)
+            if only_speed(programs[place], verdicts[place], sandbox)
+        ),
     )
 
 
