@@ -386,6 +386,7 @@ class LiveCodeBench(Benchmark):
 
     grader: ClassVar[int] = 2
     needs_sandbox: ClassVar[bool] = True
+    voted: ClassVar[bool] = False
 
     window: Window
     prompt: PromptStyle = "qwen"

@@ -127,6 +127,7 @@ class MicroCode(Micro):
     """Small programs from stdin to stdout with hidden tests, graded as LiveCodeBench is."""
 
     needs_sandbox: ClassVar[bool] = True
+    voted: ClassVar[bool] = False
 
     domain: Domain = "code"
     seconds: float = grading_setting(livecodebench.OFFICIAL_SECONDS)

@@ -25,13 +25,15 @@ class Benchmark:
     """One file of `benchmarks/` holds one benchmark (or one family).
 
     `version` goes up when questions or prompts change, `grader` when verdicts change: a new grader
-    re-marks stored generations and asks nothing. `dataset` is a Hub id, `revision` a commit or
-    "unpinned"; `sampling` the protocol's setting.
+    re-marks stored generations and asks nothing. `voted`: draws can give the same answer, so that a
+    majority means something; two programs are hardly ever the same. `dataset` is a Hub id, `revision`
+    a commit or "unpinned"; `sampling` the protocol's setting.
     """
 
     version: ClassVar[int] = 1
     grader: ClassVar[int] = 1
     needs_sandbox: ClassVar[bool] = False
+    voted: ClassVar[bool] = True
 
     name: str
     dataset: str

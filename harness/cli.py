@@ -266,7 +266,7 @@ def regrade(
     With --set the verdicts go into a run of another name, and RUN stays as it is.
     """
     from harness.recipe import checked_name
-    from harness.runs import as_recipe, evaluations, regraded
+    from harness.runs import as_recipe, evaluations, published_of, regraded
     from reports.comparison import compare_runs, print_comparison
 
     place, chosen = Place(runs, data, machine), pairs_of(settings)
@@ -279,7 +279,8 @@ def regrade(
         build(store, context, target, dict(marks))
     after = evaluations(store, target, benchmarks())
     print_comparison(compare_runs(store, before, after), (run, target), everything=True)
-    show_report(store, as_recipe(target, after), {one.label: one.mark for one in after})
+    recipe = as_recipe(target, after, published_of(store, run))
+    show_report(store, recipe, {one.label: one.mark for one in after})
 
 
 @cli.command()
@@ -438,7 +439,7 @@ def show_report(
 def find_run(store: "RunStore", name: str, engine: str | None) -> "tuple[Recipe, Mapping[str, Stage]]":
     """A recipe with its stages, or a run that only its folder knows. Raises UsageError for neither."""
     from harness.discover import suggestion
-    from harness.runs import as_recipe, evaluations, known_runs
+    from harness.runs import as_recipe, evaluations, known_runs, published_of
 
     known = recipes()
     if name in known or engine:
@@ -448,7 +449,7 @@ def find_run(store: "RunStore", name: str, engine: str | None) -> "tuple[Recipe,
     if name not in kept:
         raise UsageError(f"unknown recipe or run {name!r}. {suggestion(name, [*known, *kept])}")
     marked = evaluations(store, name, benchmarks())
-    return as_recipe(name, marked), {one.label: one.mark for one in marked}
+    return as_recipe(name, marked, published_of(store, name)), {one.label: one.mark for one in marked}
 
 
 def evaluated(store: "RunStore", text: str) -> "list[Evaluated]":

@@ -152,7 +152,16 @@ def with_settings(benchmark: Benchmark, settings: Mapping[str, str]) -> Benchmar
     return replace(benchmark, **changed)
 
 
-def as_recipe(name: str, found: list[Evaluated]) -> Recipe:
+def published_of(store: RunStore, name: str) -> str:
+    """The claims that a run was made to be compared with, as its `recipe.json` says; empty for none."""
+    try:
+        told: dict[str, str] = json.loads((store.root / name / RECIPE).read_bytes())
+    except FileNotFoundError:
+        return ""
+    return told["published"]
+
+
+def as_recipe(name: str, found: list[Evaluated], published: str = "") -> Recipe:
     """A recipe of just these rows and benchmarks, so that they are reported as any other run is."""
     rows = dict.fromkeys(one.row for one in found)
     measured = {one.benchmark: one.mark.asked.benchmark for one in found}
@@ -163,6 +172,7 @@ def as_recipe(name: str, found: list[Evaluated]) -> Recipe:
         stages={},
         models={one.row: Row(model=one.mark.asked.model, system=one.mark.asked.system) for one in found},
         benchmarks=tuple(measured.values()),
+        published=published,
         engine=first.engine,
         limit=first.limit,
     )

@@ -62,6 +62,7 @@ def measured(store: RunStore, labels: Mapping[str, Stage]) -> Iterator[Measureme
                 draws=draws,
                 protocol=protocol(mark, questions),
                 limited=mark.asked.limit is not None,
+                voted=mark.asked.benchmark.voted,
             )
 
 

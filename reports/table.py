@@ -20,7 +20,8 @@ class Measurement:
     """One row's grades on one benchmark. `questions` and `draws` are what was asked for.
 
     `protocol` is how it was asked (sampling, prompt, engine …), for the reader. `limited` says that
-    only some questions were asked. `notes` is what else differs from the claim's protocol.
+    only some questions were asked, `voted` that a majority of the draws means something. `notes` is what
+    else differs from the claim's protocol.
     """
 
     row: str
@@ -30,6 +31,7 @@ class Measurement:
     draws: int
     protocol: dict[str, str] = field(default_factory=dict)
     limited: bool = False
+    voted: bool = True
     notes: tuple[str, ...] = ()
 
     def score(self) -> Score:
@@ -54,7 +56,8 @@ class Entry:
     `measured` is None while a response is ungraded (`lowest` and `highest` bound it). `verdict` is
     None where nothing is claimed. `counts` are the right responses that round to the published value.
     `spread` is the lowest and the highest score over alternative readings of the same answers.
-    `majority` and `any_right` are maj@K and pass@K of all K draws, None where there is but one.
+    `majority` and `any_right` are maj@K and pass@K of all K draws, None where there is but one;
+    `majority` also where answers cannot vote (programs).
     """
 
     recipe: str
@@ -135,7 +138,7 @@ def with_measurement(line: Entry, measurement: Measurement) -> Entry:
         questions=own.questions,
         se_rerun=own.se_rerun,
         se_questions=own.se_questions,
-        majority=own.majority if own.draws > 1 else None,
+        majority=own.majority if own.draws > 1 and measurement.voted else None,
         any_right=own.any_right if own.draws > 1 else None,
         truncated=own.truncated,
         no_answer=own.no_answer,
@@ -209,10 +212,11 @@ def lenient_cell(line: Entry) -> str:
 
 
 def voted_cell(line: Entry) -> str:
-    """maj@K and pass@K of all draws."""
-    if line.majority is None or line.any_right is None:
+    """maj@K and pass@K of all draws; programs have no majority."""
+    if line.any_right is None:
         return "–"
-    return f"{line.majority:.1f} / {line.any_right:.1f}"
+    majority = "–" if line.majority is None else f"{line.majority:.1f}"
+    return f"{majority} / {line.any_right:.1f}"
 
 
 def spread_cell(line: Entry) -> str:

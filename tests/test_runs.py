@@ -17,7 +17,7 @@ from harness.files import write_json, write_rows
 from harness.generate import read_rows
 from harness.machine import Machine
 from harness.progress import PlainProgress
-from harness.runs import Stored, as_recipe, evaluations, regraded, with_settings, write_recipe
+from harness.runs import Stored, as_recipe, evaluations, published_of, regraded, with_settings, write_recipe
 from harness.serve import ServerPool
 from harness.store import Context, RunStore
 from harness.types import Grade
@@ -81,6 +81,15 @@ def test_the_report_of_a_run_needs_no_recipe(place: tuple[RunStore, Context]) ->
     found = evaluations(store, "mine", BENCHMARKS)
     report = assemble(store, as_recipe("mine", found), {one.label: one.mark for one in found})
     assert [entry.measured for entry in report.entries] == [40.0]
+
+
+def test_a_run_keeps_the_claims_that_it_was_made_for(place: tuple[RunStore, Context]) -> None:
+    store, _ = place
+    finished(place, "mine", "sft-1", right=4)
+    assert published_of(store, "mine") == ""
+    recipe = as_recipe("mine", evaluations(store, "mine", BENCHMARKS), "dasd_micro")
+    write_recipe(store, recipe)
+    assert published_of(store, "mine") == "dasd_micro"
 
 
 def test_rows_keep_the_order_of_the_recipe_not_of_the_alphabet(place: tuple[RunStore, Context]) -> None:

@@ -9,7 +9,7 @@ from harness.errors import DataError
 from harness.types import Grade
 from reports.page import Report, Section, ambiguities_section, peers_section, write_report
 from reports.published import Model, Published, claims, load_ambiguities, load_published
-from reports.table import LIMITED, Measurement, build_entries, cell, verdict_cell
+from reports.table import LIMITED, Measurement, build_entries, cell, verdict_cell, voted_cell
 
 BENCHMARKS = ("aime24", "aime25", "lcb_v5", "lcb_v6", "gpqa_diamond")
 
@@ -253,3 +253,10 @@ def test_our_own_reference_values_are_never_headed_as_published(tmp_path):
     assert "| reference |" in head
     assert "published" not in head
     assert ">published<" not in page
+
+
+def test_programs_have_no_majority_and_one_draw_has_neither():
+    voted = only(measured("final", "aime24", graded(2, 3, 4), 4), None)
+    programs = only(measured("final", "lcb_v6", graded(2, 3, 4), 4, voted=False), None)
+    single = only(measured("final", "aime24", graded(1, 3, 1), 1), None)
+    assert [voted_cell(line) for line in (voted, programs, single)] == ["50.0 / 100.0", "– / 100.0", "–"]
