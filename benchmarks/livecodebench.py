@@ -95,6 +95,9 @@ class Window:
         inside = self.start <= date and (not self.end or date <= full_date(self.end))
         return inside and self.first_file <= file_of(question, date) <= self.last_file
 
+    def holds_question(self, question: Question) -> bool:
+        return self.holds(question.id, question.data["date"])
+
     @property
     def files(self) -> list[int]:
         """The files to read. test.jsonl to test3.jsonl end in July 2024."""
@@ -109,6 +112,8 @@ class Window:
 
     def check(self, ids: list[str], where: str) -> None:
         """Raises DataError unless these are all the problems of the window."""
+        if not ids:
+            raise DataError(f"{where} has no problem of the window ({self.dates})", "Give other dates.")
         if len(ids) != len(set(ids)):
             raise DataError(f"{where}: a problem of this window occurs twice")
         if self.problems and len(ids) != self.problems:
@@ -430,11 +435,12 @@ class LiveCodeBench(Benchmark):
                 Variation(
                     ambiguity=f"lcb-{version}-window",
                     name=f"window of {other.problems}",
-                    benchmark=replace(self, window=other),
+                    holds=other.holds_question,
+                    of=other.problems,
                 )
                 for version, windows in WINDOWS.items()
                 for other in windows
-                if other != self.window
+                if self.window in windows and other != self.window
             ),
         )
 
@@ -469,15 +475,24 @@ def lcb(name: str, window: Window) -> LiveCodeBench:
 def between(benchmark: LiveCodeBench, start: str, end: str) -> LiveCodeBench:
     """The problems of all files with contest dates from `start` to `end`, as the official options filter.
 
-    Either may be empty. Raises UsageError where one is not a date.
+    Either may be empty. Raises UsageError where one is not a date, or the end lies before the start.
     """
-    for date in filter(None, (start, end)):
-        try:
-            datetime.fromisoformat(date)
-        except ValueError as error:
-            raise UsageError(f"{date!r} is not a date", "Give it as 2025-02-01.") from error
+    start, end = (as_written_in_rows(date) if date else "" for date in (start, end))
+    if end and full_date(start) > full_date(end):
+        raise UsageError(f"no contest lies between {start} and {end}", "The start comes first.")
     name = "_".join(filter(None, ("lcb", start, end)))
     return replace(benchmark, name=name, window=Window(start=start, end=end))
+
+
+def as_written_in_rows(date: str) -> str:
+    """A date as `2025-02-01`, or `2025-02-01T18:30:00` where it has a time: dates are compared as text."""
+    try:
+        read = datetime.fromisoformat(date)
+    except ValueError as error:
+        raise UsageError(f"{date!r} is not a date", "Give it as 2025-02-01.") from error
+    if read.tzinfo is not None:
+        raise UsageError(f"{date!r} has a time zone, contest dates have none", "Give it as 2025-02-01.")
+    return read.isoformat().removesuffix("T00:00:00")
 
 
 lcb_all = lcb("lcb", EVERYTHING)

@@ -1,6 +1,7 @@
 """Benchmark: can load questions, word the prompt of a draw, and grade an answer."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -92,11 +93,13 @@ class Benchmark:
 class Variation:
     """One alternative that needs no new generation. `ambiguity` is its id in the register.
 
-    `benchmark` grades otherwise, or holds other questions; None leaves both. `lenient` takes the
-    verdicts on the whole text.
+    `benchmark` grades otherwise; `holds` takes only some questions, of the `of` that the reading has;
+    `lenient` takes the verdicts on the whole text.
     """
 
     ambiguity: str
     name: str
     benchmark: Benchmark | None = None
+    holds: Callable[[Question], bool] | None = None
+    of: int = 0
     lenient: bool = False

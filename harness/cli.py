@@ -275,12 +275,14 @@ def regrade(
     marks = regraded(before, chosen)
     default = "-".join([run, *(f"{key}-{value}" for key, value in chosen.items())])
     target = checked_name(name or default)
+    if chosen and target == run:
+        raise UsageError(f"{run} itself stays as it is", "Give another --name, or none.")
     with running(place) as (store, context):
         build(store, context, target, dict(marks))
     after = evaluations(store, target, benchmarks())
-    print_comparison(compare_runs(store, before, after), (run, target), everything=True)
     recipe = as_recipe(target, after, published_of(store, run))
     show_report(store, recipe, {one.label: one.mark for one in after})
+    print_comparison(compare_runs(store, before, after), (run, target), everything=True)
 
 
 @cli.command()

@@ -11,9 +11,11 @@ disagreement carries a kind.
 import itertools
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,7 @@ from harness.errors import UsageError
 from harness.evaluate import Mark, key
 from harness.files import write_rows
 from harness.generate import drop_torn_line, read_rows
+from harness.grading.answers import boxes, last_box
 from harness.grading.code import TIME_LIMIT
 from harness.lighteval_judge import Judge, Metric, Theirs, judge_for
 from harness.setup import LIGHTEVAL
@@ -106,8 +109,9 @@ class Crosscheck(Stage):
             judge_for(metric, context.machine, benchmark.tests) as judge,
             context.progress.counter("cross-checking", len(grades), done=len(done)) as counter,
             file.open("ab", buffering=0) as lines,
+            closing(judged(judge, todo)) as verdicts,
         ):
-            for question, generation, grade, theirs in judged(judge, todo):
+            for question, generation, grade, theirs in verdicts:
                 row = compared(metric, question, generation, grade, theirs)
                 lines.write(msgspec.json.encode(row) + b"\n")
                 counter.advance(failures=int(row.theirs is None))
@@ -126,17 +130,28 @@ def metric_of(questions: dict[str, Question]) -> Metric:
 Sample = tuple[Question, Generation, Grade]
 
 
-def judged(judge: Judge, samples: Iterable[Sample]) -> Iterator[tuple[Question, Generation, Grade, Theirs]]:
+def judged(
+    judge: Judge, samples: Iterable[Sample]
+) -> Generator[tuple[Question, Generation, Grade, Theirs], None, None]:
     """The samples with lighteval's verdicts, in their order, `judge.workers` at a time."""
     waiting: deque[tuple[Sample, Future[Theirs]]] = deque()
-    with ThreadPoolExecutor(judge.workers) as pool:
+    pool = ThreadPoolExecutor(judge.workers)
+    try:
         for sample in samples:
             question, generation, _ = sample
-            waiting.append((sample, pool.submit(judge.judge, question, generation)))
+            waiting.append((sample, pool.submit(judged_one, judge, question, generation)))
             if len(waiting) >= 2 * judge.workers:
                 yield answered(*waiting.popleft())
         while waiting:
             yield answered(*waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def judged_one(judge: Judge, question: Question, generation: Generation) -> Theirs:
+    """lighteval's verdict; where its process died or hung, that of another one."""
+    theirs = judge.judge(question, generation)
+    return theirs if theirs.correct is not None else judge.judge(question, generation)
 
 
 def answered(sample: Sample, verdict: Future[Theirs]) -> tuple[Question, Generation, Grade, Theirs]:
@@ -145,7 +160,6 @@ def answered(sample: Sample, verdict: Future[Theirs]) -> tuple[Question, Generat
 
 # Comparing ----------------------------------------------------------------------------------
 
-BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{")
 LETTER = re.compile(r"(?i:answer)\W*:\W*([ABCD])\b|\\boxed\s*\{\W*([ABCD])\b")
 
 
@@ -195,8 +209,8 @@ def kind_of(metric: Metric, generation: Generation, grade: Grade, theirs: Theirs
 
 def kind_of_integer(generation: Generation, grade: Grade) -> Kind:
     if grade.extracted is None:
-        return "box only in the reasoning" if BOX.search(generation.text) else "number without box"
-    return "several boxes" if len(BOX.findall(generation.answer)) > 1 else "box read differently"
+        return "number without box" if last_box(generation.text) is None else "box only in the reasoning"
+    return "several boxes" if len(list(islice(boxes(generation.answer), 2))) > 1 else "box read differently"
 
 
 def kind_of_letter(generation: Generation, grade: Grade) -> Kind:

@@ -57,7 +57,7 @@ class Theirs:
 
     correct: bool | None
     extracted: tuple[str, ...] = ()
-    results: tuple[Any, ...] = ()
+    results: tuple[bool | int | str, ...] = ()
     reason: str = ""
 
 
@@ -66,7 +66,7 @@ class Reply(msgspec.Struct):
 
     correct: bool
     extracted: list[str]
-    results: list[Any] = []
+    results: list[bool | int | str] = []
 
 
 class Judge(Protocol):
@@ -192,10 +192,12 @@ def verdict(line: bytes, process: "LinedProcess") -> Theirs:
         return Theirs(correct=None, reason=f"its process gave no verdict {process.complaint()}".strip())
     try:
         reply = msgspec.json.decode(line, type=Reply)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return Theirs(correct=None, reason=f"its process wrote no verdict ({error})")
     return Theirs(
-        correct=reply.correct, extracted=tuple(dict.fromkeys(reply.extracted)), results=tuple(reply.results)
+        correct=reply.correct,
+        extracted=tuple(dict.fromkeys(reply.extracted)),
+        results=tuple(str(result)[:20] if isinstance(result, str) else result for result in reply.results),
     )
 
 
@@ -203,12 +205,14 @@ class LinedProcess:
     """A process that is sent a JSON line and answers with one."""
 
     def __init__(self, command: list[str]) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="harness-lighteval-")  # litellm leaves a cache there
         self.complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.complaints,
+            cwd=self.folder.name,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
         )
 
@@ -242,6 +246,7 @@ class LinedProcess:
         self.process.kill()
         self.process.communicate()
         self.complaints.close()
+        self.folder.cleanup()
 
 
 # Confining ----------------------------------------------------------------------------------

@@ -263,7 +263,7 @@ class Runner:
         """Builds the labelled stages and all they read, and links each as soon as it is complete."""
         self.store.view(name, labels)
         names = readable(labels)
-        pending = [stage for stage in ordered(list(labels.values())) if not self.done(stage)]
+        pending = self.wanted(labels)
         while pending:
             stage = self.choose(pending)
             pending.remove(stage)
@@ -271,6 +271,20 @@ class Runner:
             with self.context.progress.stage(names[stage.key]):
                 self.store.build(stage, self.context)
             self.store.view(name, {label: own for label, own in labels.items() if own.key == stage.key})
+
+    def wanted(self, labels: dict[str, Stage]) -> list[Stage]:
+        """The stages to build, inputs first. What a finished stage once read is not needed again."""
+        found: dict[str, Stage] = {}
+
+        def visit(stage: Stage) -> None:
+            if stage.key not in found and not self.done(stage):
+                for read in stage.inputs:
+                    visit(read)
+                found[stage.key] = stage
+
+        for stage in labels.values():
+            visit(stage)
+        return list(found.values())
 
     def done(self, stage: Stage) -> bool:
         return self.store.state(stage) == "done"

@@ -14,6 +14,9 @@ from harness.statistics import Comparison, compare
 from harness.store import RunStore, differences
 from harness.types import Grade
 
+COLUMNS = (
+    "row", "benchmark", "questions", "difference", "95 % over questions", "SE over re-runs", "gained", "lost",
+)  # fmt: skip
 SHOWN_FLIPS = 20
 WIDTH = 140
 
@@ -21,7 +24,7 @@ WIDTH = 140
 @dataclass(frozen=True, kw_only=True)
 class Compared:
     """One benchmark in both runs. `otherwise` are the settings that differ; `only` counts the
-    questions that just one of them has."""
+    questions that just one of them has; `same_answers`: one set of answers, graded twice."""
 
     row: str
     benchmark: str
@@ -29,6 +32,7 @@ class Compared:
     otherwise: tuple[str, ...]
     common: int
     only: tuple[int, int]
+    same_answers: bool
 
     @property
     def gained(self) -> int:
@@ -61,13 +65,18 @@ def pairs(first: Sequence[Evaluated], second: Sequence[Evaluated]) -> Iterator[t
 def compared(store: RunStore, a: Evaluated, b: Evaluated) -> Compared:
     before, after = grades(store, a.mark), grades(store, b.mark)
     left, right = ({grade.question for grade in own} for own in (before, after))
+    try:
+        comparison = compare(before, after)
+    except ValueError as error:
+        raise UsageError(f"{a.label} cannot be compared with {b.label}: {error}") from error
     return Compared(
         row=a.row if a.row == b.row else f"{a.row} → {b.row}",
         benchmark=a.benchmark,
-        comparison=compare(before, after),
+        comparison=comparison,
         otherwise=tuple(asked_otherwise(a.mark, b.mark)),
         common=len(left & right),
         only=(len(left - right), len(right - left)),
+        same_answers=a.mark.asked.key == b.mark.asked.key,
     )
 
 
@@ -87,7 +96,7 @@ def print_comparison(found: Sequence[Compared], names: tuple[str, str], everythi
     if not console.is_terminal:
         console = Console(width=WIDTH)
     table = Table(title=f"{names[1]} against {names[0]}", title_justify="left")
-    for name in ("row", "benchmark", "questions", "difference", "95 % over questions", "gained", "lost"):
+    for name in COLUMNS:
         table.add_column(name, no_wrap=True)
     for one in found:
         table.add_row(*line(one))
@@ -98,11 +107,13 @@ def print_comparison(found: Sequence[Compared], names: tuple[str, str], everythi
 
 
 def line(one: Compared) -> tuple[str, ...]:
+    """One line of the table. Of one set of answers graded twice neither error is told: it has none."""
     told = one.comparison
-    reach = None if told.se is None else 1.96 * told.se
-    span = "–" if reach is None else f"[{told.difference - reach:+.1f}, {told.difference + reach:+.1f}]"
-    return (one.row, one.benchmark, str(one.common), f"{told.difference:+.1f}", span, str(one.gained),
-            str(one.lost))  # fmt: skip
+    span = "–" if told.interval is None else f"[{told.interval[0]:+.1f}, {told.interval[1]:+.1f}]"
+    error = "–" if told.se_rerun is None else f"{told.se_rerun:.1f}"
+    span, error = ("–", "–") if one.same_answers else (span, error)
+    return (one.row, one.benchmark, str(one.common), f"{told.difference:+.1f}", span, error,
+            str(one.gained), str(one.lost))  # fmt: skip
 
 
 def remarks(one: Compared, everything: bool) -> Iterator[str]:

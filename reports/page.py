@@ -221,7 +221,7 @@ def sensitivity_section(varied: Sequence[Varied]) -> Section:
                 one.benchmark,
                 one.ambiguity,
                 one.alternative,
-                points(one.score.average, one.score.se_rerun),
+                points(one.score.average if one.score.complete else None, one.score.se_rerun),
                 "–"
                 if None in (one.score.average, one.reported)
                 else f"{one.score.average - one.reported:+.1f}",  # type: ignore[operator]
@@ -229,7 +229,8 @@ def sensitivity_section(varied: Sequence[Varied]) -> Section:
             ]
             for one in varied
         ],
-        note="The same stored answers, graded otherwise. What needs new answers or new training is not here.",
+        note="The same stored answers, graded otherwise. What needs new answers or new training is not here, "
+        "nor a window of other questions of which fewer than nine in ten were asked.",
     )
 
 

@@ -8,8 +8,9 @@ difference from the published number they could explain.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.benchmark import Benchmark, Variation
-from harness.evaluate import Ask, Mark, asked_counts
+from harness.benchmark import Variation
+from harness.errors import UsageError
+from harness.evaluate import Mark, asked_counts
 from harness.generate import read_rows
 from harness.stage import Stage
 from harness.statistics import Score, score
@@ -44,6 +45,7 @@ def sensitivity(store: RunStore, labels: Mapping[str, Stage], context: Context) 
     for label, mark in labels.items():
         if isinstance(mark, Mark) and store.state(mark) == "done":
             _, row, benchmark = label.split("/")
+            check_grader(label, mark)
             questions, draws = asked_counts(store.path(mark.asked))
             reported = score(graded(store, mark), questions, draws).average
             for variation in mark.asked.benchmark.variations():
@@ -66,22 +68,26 @@ def under(
     variation: Variation, mark: Mark, store: RunStore, context: Context
 ) -> tuple[list[Grade], int, int]:
     """The grades under one reading, how many questions they cover, and how many it has."""
-    asked = {question.id for question in mark.asked.questions(context)}
-    other = variation.benchmark
-    if other is None:
-        grades = graded(store, mark)
-        return ([lenient(grade) for grade in grades] if variation.lenient else grades), len(asked), len(asked)
-    if not asks_the_same(other, mark.asked):
-        wanted = {question.id for question in other.load(context.machine.data)}
-        both = asked & wanted
-        return [grade for grade in graded(store, mark) if grade.question in both], len(both), len(wanted)
-    again = Mark(asked=replace(mark.asked, benchmark=other), grader=mark.grader)
+    questions = mark.asked.questions(context)
+    grades, of = graded(store, mark), variation.of or len(questions)
+    if variation.holds is not None:
+        both = {question.id for question in questions if variation.holds(question)}
+        return [grade for grade in grades if grade.question in both], len(both), of
+    if variation.benchmark is None:
+        return ([lenient(grade) for grade in grades] if variation.lenient else grades), len(questions), of
+    again = Mark(asked=replace(mark.asked, benchmark=variation.benchmark), grader=variation.benchmark.grader)
     store.build(again, context)
-    return graded(store, again), len(asked), len(asked)
+    return graded(store, again), len(questions), of
 
 
-def asks_the_same(other: Benchmark, asked: Ask) -> bool:
-    return replace(asked, benchmark=other).key == asked.key
+def check_grader(label: str, mark: Mark) -> None:
+    """Raises UsageError for verdicts of another version: the spread would hold its changes too."""
+    now = mark.asked.benchmark.grader
+    if mark.grader != now:
+        raise UsageError(
+            f"{label} was graded by grader {mark.grader}, and this version has grader {now}",
+            "Run `harness regrade` on it first.",
+        )
 
 
 def graded(store: RunStore, mark: Mark) -> list[Grade]:
@@ -96,6 +102,6 @@ def lenient(grade: Grade) -> Grade:
 def spread(found: Sequence[Varied], row: str, benchmark: str) -> tuple[float, float] | None:
     """The lowest and the highest score among the reported one and its complete alternatives."""
     own = [one for one in found if (one.row, one.benchmark) == (row, benchmark) and one.questions == one.of]
-    values = [one.score.average for one in own if one.score.average is not None]
+    values = [one.score.average for one in own if one.score.complete and one.score.average is not None]
     values += [one.reported for one in own[:1] if one.reported is not None]
     return (min(values), max(values)) if values else None

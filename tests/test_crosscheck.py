@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from benchmarks.micro import micro_code, micro_math, micro_science
 from harness.crosscheck import Compared, compared, listed, summary
 from harness.errors import UsageError
 from harness.grading.choices import gold_letter
-from harness.lighteval_judge import Metric, Theirs, judge_for
+from harness.lighteval_judge import LinedProcess, Metric, Theirs, judge_for, verdict
 from harness.machine import Machine, load_machine
 from harness.sandboxes import in_ci
 from harness.setup import environment_python
@@ -92,6 +93,21 @@ def test_list_holds_every_disagreement_with_both_extractions_and_nothing_else() 
         "agree on 1 of 2; right here 1, in lighteval 2",
         "       1 number without box",
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"correct": true, "extracted": [], "results": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+        b'{"correct": true, "extracted": ["\xff"]}\n',
+        b'{"correct": "yes", "extracted": []}\n',
+        b"\n",
+    ],
+    ids=["nested", "not UTF-8", "other type", "empty"],
+)
+def test_reply_that_a_program_forged_is_no_verdict(line: bytes) -> None:
+    with closing(LinedProcess(["true"])) as process:
+        assert verdict(line, process).correct is None
 
 
 # lighteval itself ---------------------------------------------------------------------------
@@ -181,6 +197,28 @@ def test_desk_hands_out_draws_and_grades_as_we_do() -> None:
 def test_desk_answers_with_the_error_that_a_user_can_mend() -> None:
     told = Desk(Machine()).answer({"do": "row", "benchmark": "micro_maths", "draws": 1, "number": 0})
     assert "micro_math" in told["error"]
+
+
+def test_desk_answers_any_error_for_lighteval_waits() -> None:
+    assert "KeyError" in Desk(Machine()).answer({"do": "row"})["error"]
+
+
+def test_time_out_in_lighteval_counts_only_once_seen_again_alone() -> None:
+    desk, seen = Desk(Machine()), []
+
+    class Slow(type(micro_math)):  # type: ignore[misc]
+        def grade(self, question: Question, generation: Generation, sandbox: Any) -> Grade:
+            seen.append(desk.permits._value)
+            return graded(len(seen) > 1, "33", timed_out=len(seen) == 1)
+
+        def timed_out(self, grade: Grade) -> bool:
+            return bool(grade.detail["timed_out"])
+
+    desk.benchmarks["slow"] = Slow(name="slow")
+    name = next(iter(desk.questions("slow")))
+    request = {"benchmark": "slow", "question": name, "draw": 0, "prompt": "?", "text": "x", "kept": {}}
+    assert desk.grade({**request, "finish_reason": "stop"}).correct is True
+    assert seen == [desk.workers - 1, 0]
 
 
 def test_worker_speaks_lines_in_the_order_of_the_requests() -> None:

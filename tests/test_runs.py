@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.livecodebench import V5_166, V5_167, V6_454, WINDOWS, LiveCodeBench, lcb_v5
+from benchmarks.livecodebench import V5_167, V5_279, V6_454, WINDOWS, LiveCodeBench, lcb_v5
 from benchmarks.micro import micro_code, micro_math
 from harness.benchmark import Benchmark
 from harness.errors import DataError, UsageError
@@ -19,7 +19,7 @@ from harness.machine import Machine
 from harness.progress import PlainProgress
 from harness.runs import Stored, as_recipe, evaluations, published_of, regraded, with_settings, write_recipe
 from harness.serve import ServerPool
-from harness.store import Context, RunStore
+from harness.store import Context, Runner, RunStore
 from harness.types import Grade
 from reports.assemble import assemble
 from reports.comparison import compare_runs
@@ -90,6 +90,29 @@ def test_a_run_keeps_the_claims_that_it_was_made_for(place: tuple[RunStore, Cont
     recipe = as_recipe("mine", evaluations(store, "mine", BENCHMARKS), "dasd_micro")
     write_recipe(store, recipe)
     assert published_of(store, "mine") == "dasd_micro"
+
+
+def test_a_run_is_regraded_though_its_checkpoint_is_gone(place: tuple[RunStore, Context]) -> None:
+    store, context = place
+    finished(place, "mine", "sft-1", right=4)
+    (found,) = evaluations(store, "mine", BENCHMARKS)
+    newer = Mark(asked=found.mark.asked, grader=99)
+    assert not store.path(newer.asked.model).exists()
+    Runner(store, context).build("mine", {found.label: newer})
+    assert store.state(newer) == "done"
+
+
+def test_runs_without_a_common_question_are_refused(place: tuple[RunStore, Context]) -> None:
+    store, _ = place
+    finished(place, "mine", "sft-1", right=4)
+    (found,) = evaluations(store, "mine", BENCHMARKS)
+    file = store.path(found.mark) / "grades.jsonl"
+    other = replace(found, mark=replace(found.mark, grader=98))
+    path = store.path(other.mark)
+    path.mkdir()
+    write_rows(path / "grades.jsonl", [replace(one, question="else") for one in read_rows(file, Grade)])
+    with pytest.raises(UsageError, match="no graded question in common"):
+        compare_runs(store, [found], [other])
 
 
 def test_rows_keep_the_order_of_the_recipe_not_of_the_alphabet(place: tuple[RunStore, Context]) -> None:
@@ -211,9 +234,9 @@ def test_each_reading_of_lcb_is_tied_to_the_register() -> None:
     register = {one.id: one for one in load_ambiguities("dasd_4b")}
     for variation in lcb_v5.variations():
         assert register[variation.ambiguity].varied_on == "stored generations"
-    windows = [one.benchmark.window for one in lcb_v5.variations() if one.ambiguity == "lcb-v5-window"]  # type: ignore[union-attr]
-    assert V5_167 in windows
-    assert V5_166 not in windows
+    windows = [one.of for one in lcb_v5.variations() if one.holds is not None]
+    assert windows == [V5_167.problems, V5_279.problems]
+    assert {one.ambiguity for one in lcb_v5.variations() if one.holds} == {"lcb-v5-window"}
 
 
 @needs_data

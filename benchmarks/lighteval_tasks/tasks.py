@@ -119,8 +119,9 @@ class FinishReasons(CustomLogger):  # type: ignore[misc]
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.file.touch()
         self.writing = threading.Lock()
-        with self.file.open(encoding="utf-8") as lines:
-            self.known: dict[str, str] = dict(json.loads(line) for line in lines if line.endswith("\n"))
+        whole = self.file.read_bytes()
+        os.truncate(self.file, whole.rfind(b"\n") + 1)  # a last line that a crash cut off
+        self.known: dict[str, str] = dict(map(json.loads, whole.split(b"\n")[:-1]))
 
     def log_post_api_call(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """litellm calls this with each reply, before it returns it."""

@@ -17,8 +17,10 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -48,10 +50,13 @@ class Desk:
         self.benchmarks = discover(benchmarks, Benchmark)
         self.questions = cache(self.load)
         self.opening = threading.Lock()
+        self.workers = machine.sandbox.workers
+        self.permits = threading.Semaphore(self.workers)
+        self.waiting = threading.Lock()
         self.opened: Sandbox | None = None
 
     def answer(self, request: dict[str, Any]) -> Any:
-        """What one request is answered with; an error that a user can mend becomes an answer."""
+        """What one request is answered with; an error becomes an answer, for lighteval waits for one."""
         try:
             match request["do"]:
                 case "list":
@@ -63,6 +68,9 @@ class Desk:
             raise UsageError(f"unknown request {request['do']!r}")
         except HarnessError as error:
             return {"error": str(error)}
+        except Exception as error:  # noqa: BLE001 - lighteval stops with it; unanswered it would wait for ever
+            traceback.print_exc()
+            return {"error": repr(error)}
 
     def list(self) -> dict[str, Any]:
         return {
@@ -90,11 +98,31 @@ class Desk:
         return {"question": questions[index].id, "draw": draw, "prompt": prompt, "kept": kept}
 
     def grade(self, request: dict[str, Any]) -> Grade:
-        """The verdict of our grader. Raises SandboxError where it cannot be had."""
+        """The verdict of our grader; after a time-out, that of a second time with nothing else running.
+
+        Raises SandboxError where it cannot be had.
+        """
         found = pick("benchmark", request["benchmark"], self.benchmarks)
         question = self.questions(found.name)[request["question"]]
         sandbox = self.sandbox() if found.needs_sandbox else None
-        return found.grade(question, generation(request, found), sandbox)
+        answer = generation(request, found)
+        with self.permits:
+            grade = found.grade(question, answer, sandbox)
+        if not found.timed_out(grade):
+            return grade
+        with self.alone():
+            return found.grade(question, answer, sandbox)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The block runs while nothing else is graded."""
+        with self.waiting:
+            for _ in range(self.workers):
+                self.permits.acquire()
+        try:
+            yield
+        finally:
+            self.permits.release(self.workers)
 
     def load(self, name: str) -> dict[str, Question]:
         found = pick("benchmark", name, self.benchmarks)

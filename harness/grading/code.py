@@ -6,15 +6,20 @@ here, outside. So nothing that a program does to its own process can make it rig
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from decimal import Decimal, DecimalException
 from fractions import Fraction
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from harness.errors import DataError
 from harness.sandboxes import Execution, Limits, Outcome, Program, Sandbox, Status, StdinMode
+
+LONGEST_NUMBER = 50_000
+"""Characters of a number that is judged: Python's limit on digits in the sandbox, as officially."""
 
 WRONG_ANSWER = -2
 TIME_LIMIT = -3
@@ -79,16 +84,25 @@ def judge_stdin(output: str, expected: str) -> bool:
     its tokens are decimals of equal value. No tolerance. Source: LiveCodeBench 28fef95,
     lcb_runner/evaluation/testing_util.py, grade_stdio.
     """
-    ours, theirs = (text.strip().split("\n") for text in (output, expected))
-    return len(ours) == len(theirs) and all(map(same_line, ours, theirs))
+    ours, theirs = output.strip(), expected.strip()
+    if ours.count("\n") != theirs.count("\n"):
+        return False
+    return all(map(same_line, ours.split("\n"), theirs.split("\n")))
+
+
+TOKEN = re.compile(r"\S+")
 
 
 def same_line(ours: str, theirs: str) -> bool:
+    """Token by token, so that a line of 64 MB is never held as decimals."""
     ours, theirs = ours.strip(), theirs.strip()
     if ours == theirs:
         return True
     try:
-        return [Decimal(token) for token in ours.split()] == [Decimal(token) for token in theirs.split()]
+        return all(
+            a is not None and b is not None and Decimal(a[0]) == Decimal(b[0])
+            for a, b in zip_longest(TOKEN.finditer(ours), TOKEN.finditer(theirs))
+        )
     except (DecimalException, ValueError):
         return False
 
@@ -115,8 +129,13 @@ def judge_value(output: str, expected: str) -> bool:
         raise Unjudgeable(str(error)) from error
 
 
-def exact_int(digits: str) -> int:
-    """An integer of any length; int() itself refuses more than 4,300 digits."""
+def exact_int(digits: str) -> object:
+    """An integer; one of more digits than Python writes in the sandbox is none, and equals nothing.
+
+    int() itself refuses more than 4,300 digits, and takes time by their square.
+    """
+    if len(digits) > LONGEST_NUMBER:
+        return object()
     return int(digits) if len(digits) < 4000 else int(Decimal(digits))
 
 
@@ -127,6 +146,8 @@ def decoded(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, held),) = value.items()
+    if any(isinstance(part, str) and len(part) > LONGEST_NUMBER for part in (held, *held)):
+        return object()
     match kind:
         case "dict":
             return {decoded(key): decoded(item) for key, item in held}

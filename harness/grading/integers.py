@@ -22,7 +22,8 @@ WORDS_AFTER = re.compile(rf"(?:\s*{TEXT}\s*\{{[^{{}}\d]{{2,}}\}})+\s*\Z")
 SPELT_AFTER = re.compile(r"(?<=\d)(?:\s+[A-Za-z]{2,})+\Z")
 CHANGES_THE_NUMBER = re.compile(
     r"\b(?:hundred|thousand|million|billion|trillion|dozens?|pairs?|half|twice|times|plus|minus|over|factorial"
-    r"|and|or|to|not|than|least|most)\b"
+    r"|and|or|to|not|than|least|most|less|more|squared|cubed|power|root|score|gross|choose|base"
+    r"|binary|octal|hex\w*)\b"
 )
 COLOURED = re.compile(r"\\(?:color|textcolor)\s*\{[^{}]*\}")
 DECORATION = re.compile(

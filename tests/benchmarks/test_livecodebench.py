@@ -21,9 +21,11 @@ from benchmarks.livecodebench import (
     V6_175,
     V6_454,
     Window,
+    between,
     ids_hash,
     inflated,
     lcb,
+    lcb_all,
     lcb_prompt,
     lcb_v5,
     lcb_v6,
@@ -32,7 +34,7 @@ from benchmarks.livecodebench import (
     question,
     read_tests,
 )
-from harness.errors import DataError, SandboxError
+from harness.errors import DataError, SandboxError, UsageError
 from harness.sandboxes import Execution, Limits, Outcome, Program
 from harness.types import Question
 from tests.benchmarks.offline import complaint
@@ -299,3 +301,18 @@ def test_problem_with_an_erratum_is_flagged_and_kept_whether_told_by_id_or_title
 def test_no_sandbox_is_an_error_and_not_a_wrong_answer():
     with pytest.raises(SandboxError):
         lcb_v6.grade(loaded(), response("abc1_a", program("1")), None)
+
+
+def test_dates_are_compared_as_the_rows_write_them() -> None:
+    found = between(lcb_all, "20250201", "2025-02-08 18:30")
+    assert (found.window.start, found.window.end) == ("2025-02-01", "2025-02-08T18:30:00")
+    assert between(lcb_all, "2025-02-01", "").name == "lcb_2025-02-01"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [("2025-03-01", "2025-02-01", "no contest lies between"), ("2025-02-01T00:00:00+02:00", "", "time zone")],
+)
+def test_dates_that_hold_nothing_are_refused(start: str, end: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        between(lcb_all, start, end)

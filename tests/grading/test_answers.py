@@ -88,7 +88,7 @@ def test_thousands_are_one_number(box: str):
         r"\frac{66}{2}", "3.5", "33, 33", "33_{10}", r"\{33\}", "[33]", "", "3x-1y+13=0", "x-y+3=0", "33!",
         "x = 3, y = 33", r"x=33\text{ or }x=34", r"33\text{ or }34", r"33 \text{ and } 340", "33x", r"33\pi",
         r"33\mathrm{i}", "y>=33", r"\pm 33", "30+3", r"33\text{ thousand}", "33 dozen", r"\mathrm{lcm}33",
-        r"\text{not } 33",
+        r"\text{not } 33", r"5\text{ squared}", "33 cubed", r"101\text{ in binary}", "12 choose two",
     ],
 )  # fmt: skip
 def test_rule_does_not_decide_what_is_no_plain_integer(box: str):

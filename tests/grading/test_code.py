@@ -1,6 +1,7 @@
 """Extraction, comparison and verdicts; docs/code-grading.md and its test hold the tables."""
 
 import json
+import sys
 from contextlib import closing
 
 import pytest
@@ -88,7 +89,12 @@ def test_integers_of_any_length_cross() -> None:
 def test_nesting_without_end_is_wrong_and_harmless() -> None:
     nested: list[object] = []
     nested.append(nested)
-    assert not crossed(nested, "[[]]")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(guest_module.RECURSION_LIMIT)
+    try:
+        assert not crossed(nested, "[[]]")
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_array_of_several_elements_is_a_runtime_error_as_officially() -> None:
@@ -204,3 +210,18 @@ def test_string_that_cannot_be_written_back_fails_as_officially(sandbox: Sandbox
 def test_lone_surrogates_and_separators_survive_the_way_out(sandbox: Sandbox) -> None:
     code = "print('\\ud800\\u2028\\x00é')"
     assert sandbox.run(Program(code=code), [""], Limits()).outcomes[0].output == "\ud800\u2028\x00é\n"
+
+
+def test_number_longer_than_python_writes_equals_nothing() -> None:
+    digits = "9" * 60_000
+    assert not judge_value(digits, "3")
+    assert not judge_value(digits, digits)
+    assert not judge_value(json.dumps({"int": "0x" + digits}), "3")
+    assert not judge_value(json.dumps({"fraction": ["0x" + digits, "0x" + digits]}), "1")
+    assert judge_value("9" * 40_000, "9" * 40_000)
+
+
+def test_line_of_many_tokens_is_read_to_the_first_that_differs() -> None:
+    assert not judge_stdin("1 " * 500_000, "2")
+    assert not judge_stdin("2 " + "1 " * 500_000, "2")
+    assert judge_stdin("1 " * 500_000, "1.0 " * 500_000)
