@@ -76,7 +76,9 @@ class Busy:
         with self.lock:
             self.now -= 1
         if first:
-            return Execution(outcomes=(Outcome(status="time_limit", message="TimeoutException()"),))
+            return Execution(
+                outcomes=(Outcome(status="time_limit", alarmed=True, message="TimeoutException()"),)
+            )
         silent = Outcome(status="ok")
         return Execution(outcomes=(silent,) if not accept(0, silent) else (silent,) * len(inputs))
 
