@@ -18,6 +18,7 @@ from pipeline.select import (
     share_differing,
     split_sentences,
 )
+from tests.pipeline import das_reference
 from tests.pipeline.rows import row
 
 
@@ -109,3 +110,23 @@ def test_no_sentences_no_divergence() -> None:
 
 def score_stage() -> Score:
     return Score(responses=Collect(sources=()), model=Collect(sources=()))
+
+
+def test_random_cases_equal_the_slow_reference_in_sentences_classes_and_ranks() -> None:
+    for case in range(300):
+        rng = random.Random(f"das:{case}")
+        group, references = [], []
+        for draw in range(4):
+            text = das_reference.random_text(rng)
+            teacher, student = (
+                das_reference.random_scores(rng, das_reference.random_pieces(rng, text), level)
+                for level in (1.0, 1.3)
+            )
+            ours = classify(text, *(scores(one.logprobs, one.token_bytes) for one in (teacher, student)), 0.3)
+            reference = das_reference.ranked(text, teacher, student, 0.3)
+            assert split_sentences(text) == das_reference.sentences(text)
+            assert [sentence.kind for sentence in ours] == reference.classes
+            group.append((draw, divergence(ours)))
+            references.append(reference)
+        ranking = sorted(group, key=lambda one: (-one[1].teacher_share, -one[1].mean))
+        assert [draw for draw, _ in ranking] == das_reference.order(references)
