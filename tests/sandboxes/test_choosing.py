@@ -93,7 +93,9 @@ def test_engine_confirms_every_limit_of_the_container() -> None:
 
 
 def own_containers(process: int) -> list[engine.models.containers.Container]:
-    found = engine.from_env(version="auto").containers.list(all=True, filters={"label": docker.LABEL})
+    found = engine.from_env(version="auto").containers.list(
+        all=True, filters={"label": docker.LABEL}, ignore_removed=True
+    )
     return [container for container in found if f"/{process}/" in container.labels[docker.LABEL]]
 
 
@@ -147,7 +149,9 @@ def test_containers_of_dead_processes_are_removed_at_start() -> None:
         }
         stale = client.containers.create(**options)
         docker.reap(client)
-        assert stale.id not in [container.id for container in client.containers.list(all=True)]
+        assert stale.id not in [
+            container.id for container in client.containers.list(all=True, ignore_removed=True)
+        ]
     finally:
         sandbox.close()
 
