@@ -223,12 +223,13 @@ def test_closing_ends_children_in_sessions_of_their_own_that_ignore_sigterm(
 
 
 HARNESS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from harness.machine import Machine
 from harness.serve import ServerPool
 from tests.fakes.engine import WARM, FakeEngine
 folder = Path(sys.argv[1])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 with ServerPool(Machine()) as pool:
     engine = FakeEngine(switches=("--child", "--pids", str(folder / "pids"), *sys.argv[2:]))
     pool.acquire(engine, folder / "model", "m", WARM, folder / "s.log")

@@ -73,10 +73,11 @@ def test_without_docker_and_bubblewrap_nothing_runs(tmp_path: Path) -> None:
 
 def test_engine_confirms_every_limit_of_the_container() -> None:
     needs("docker")
+    others = own_containers(os.getpid())
     sandbox = docker.DockerSandbox(settings("docker"), print)
     try:
         sandbox.run(Program(code="print(1)"), [""], Limits())
-        (container,) = own_containers(os.getpid())[-1:]
+        (container,) = (one for one in own_containers(os.getpid()) if one not in others)
         host, config = container.attrs["HostConfig"], container.attrs["Config"]
         assert host["NetworkMode"] == "none"
         assert host["ReadonlyRootfs"] is True
