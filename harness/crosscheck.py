@@ -9,12 +9,11 @@ disagreement carries a kind.
 """
 
 import itertools
-import re
-from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +21,11 @@ from typing import Any, Literal
 import msgspec
 
 from harness.errors import UsageError
-from harness.evaluate import Mark, key
+from harness.evaluate import Mark, in_order, key
 from harness.files import write_rows
 from harness.generate import drop_torn_line, read_rows
 from harness.grading.answers import boxes, last_box
+from harness.grading.choices import LETTERS, strict_form
 from harness.grading.code import TIME_LIMIT
 from harness.lighteval_judge import Judge, Metric, Theirs, judge_for
 from harness.setup import LIGHTEVAL
@@ -109,14 +109,13 @@ class Crosscheck(Stage):
             judge_for(metric, context.machine, benchmark.tests) as judge,
             context.progress.counter("cross-checking", len(grades), done=len(done)) as counter,
             file.open("ab", buffering=0) as lines,
-            closing(judged(judge, todo)) as verdicts,
+            closing(in_order(partial(judged, metric, judge), todo, judge.workers)) as rows,
         ):
-            for question, generation, grade, theirs in verdicts:
-                row = compared(metric, question, generation, grade, theirs)
+            for row in rows:
                 lines.write(msgspec.json.encode(row) + b"\n")
                 counter.advance(failures=int(row.theirs is None))
-        rows: list[Compared] = sorted(read_rows(file, Compared), key=lambda row: (row.question, row.draw))
-        write_rows(file, rows)
+        kept: list[Compared] = sorted(read_rows(file, Compared), key=lambda row: (row.question, row.draw))
+        write_rows(file, kept)
 
 
 def metric_of(questions: dict[str, Question]) -> Metric:
@@ -127,40 +126,16 @@ def metric_of(questions: dict[str, Question]) -> Metric:
     return METRICS[domains.pop()]
 
 
-Sample = tuple[Question, Generation, Grade]
-
-
-def judged(
-    judge: Judge, samples: Iterable[Sample]
-) -> Generator[tuple[Question, Generation, Grade, Theirs], None, None]:
-    """The samples with lighteval's verdicts, in their order, `judge.workers` at a time."""
-    waiting: deque[tuple[Sample, Future[Theirs]]] = deque()
-    pool = ThreadPoolExecutor(judge.workers)
-    try:
-        for sample in samples:
-            question, generation, _ = sample
-            waiting.append((sample, pool.submit(judged_one, judge, question, generation)))
-            if len(waiting) >= 2 * judge.workers:
-                yield answered(*waiting.popleft())
-        while waiting:
-            yield answered(*waiting.popleft())
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def judged_one(judge: Judge, question: Question, generation: Generation) -> Theirs:
-    """lighteval's verdict; where its process died or hung, that of another one."""
+def judged(metric: Metric, judge: Judge, sample: tuple[Question, Generation, Grade]) -> Compared:
+    """Both verdicts on a sample; where lighteval's process died or hung, that of another one."""
+    question, generation, grade = sample
     theirs = judge.judge(question, generation)
-    return theirs if theirs.correct is not None else judge.judge(question, generation)
-
-
-def answered(sample: Sample, verdict: Future[Theirs]) -> tuple[Question, Generation, Grade, Theirs]:
-    return (*sample, verdict.result())
+    if theirs.correct is None:
+        theirs = judge.judge(question, generation)
+    return compared(metric, question, generation, grade, theirs)
 
 
 # Comparing ----------------------------------------------------------------------------------
-
-LETTER = re.compile(r"(?i:answer)\W*:\W*([ABCD])\b|\\boxed\s*\{\W*([ABCD])\b")
 
 
 def compared(
@@ -216,7 +191,7 @@ def kind_of_integer(generation: Generation, grade: Grade) -> Kind:
 def kind_of_letter(generation: Generation, grade: Grade) -> Kind:
     if grade.extracted is None:
         return "letter without its form"
-    given = {line or box for line, box in LETTER.findall(generation.answer)}
+    given = {line or box for line, box in strict_form(LETTERS).findall(generation.answer)}
     return "several letters" if len(given) > 1 else "letter read differently"
 
 

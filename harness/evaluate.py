@@ -5,11 +5,13 @@ They are stages of their own, so that a new grader re-marks and asks nothing.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -22,6 +24,9 @@ from harness.sandboxes import Sandbox
 from harness.stage import Json, Service, Stage
 from harness.store import Context
 from harness.types import Generation, Grade, Message, Question, Sampling
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 SANDBOX = "sandbox: "
 
@@ -149,14 +154,17 @@ class Mark(Stage):
                 undecided.extend([grade] if grade.correct is None else [])
                 counter.advance(failures=int(grade.correct is None))
 
+            def graded_one(row: Generation) -> Grade:
+                return grade_one(benchmark, questions[row.question], row, sandbox)
+
             todo = (row for row in read_rows(generations, Generation) if key(row) not in graded)
-            for grade in in_order(benchmark, questions, todo, sandbox, context.machine.sandbox.workers):
+            for grade in in_order(graded_one, todo, context.machine.sandbox.workers):
                 if benchmark.timed_out(grade):
                     suspects.add(key(grade))
                 else:
                     keep(grade)
             todo = (row for row in read_rows(generations, Generation) if key(row) in suspects)
-            for grade in in_order(benchmark, questions, todo, sandbox, workers=1):
+            for grade in in_order(graded_one, todo, workers=1):
                 keep(replace(grade, detail={**grade.detail, "graded_again_alone": True}))
         in_key_order: list[Grade] = sorted(read_rows(file, Grade), key=key)
         write_rows(file, in_key_order)
@@ -183,24 +191,21 @@ def keep_decided(file: Path) -> set[tuple[str, int]]:
 
 
 def in_order(
-    benchmark: Benchmark,
-    questions: dict[str, Question],
-    generations: Iterator[Generation],
-    sandbox: Sandbox | None,
-    workers: int,
-) -> Iterator[Grade]:
-    """Grades on `workers` threads, given back in the order of the generations; a bounded look-ahead."""
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Generator[Result, None, None]:
+    """The results of `work` on `workers` threads, in the order of the items; a bounded look-ahead.
+
+    Closed early, it gives up what has not begun.
+    """
     pool = ThreadPoolExecutor(workers)
-    waiting: list[Future[Grade]] = []
+    waiting: deque[Future[Result]] = deque()
     try:
-        for generation in generations:
-            question = questions[generation.question]
-            waiting.append(pool.submit(grade_one, benchmark, question, generation, sandbox))
-            while len(waiting) >= 4 * workers:
-                wait(waiting[:1], return_when=FIRST_COMPLETED)
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -7,7 +7,7 @@ Keys are Merkle: class, `version`, fields, keys of the input stages. Code is not
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -119,12 +119,15 @@ def stages_in(value: object) -> Iterator[Stage]:
             yield from stages_in(tuple(field_values(value)))
 
 
-def ordered(stages: list[Stage]) -> list[Stage]:
-    """The stages and all that they read, each once, inputs first, in the order given."""
+def ordered(stages: list[Stage], without: Callable[[Stage], bool] = lambda _: False) -> list[Stage]:
+    """The stages and all that they read, each once, inputs first, in the order given.
+
+    `without` leaves out a stage, and what is read for its sake alone.
+    """
     found: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:
-        if stage.key in found:
+        if stage.key in found or without(stage):
             return
         for read in stage.inputs:
             visit(read)

@@ -260,10 +260,13 @@ class Runner:
         self.ahead: Running | None = None
 
     def build(self, name: str, labels: dict[str, Stage]) -> None:
-        """Builds the labelled stages and all they read, and links each as soon as it is complete."""
+        """Builds the labelled stages and what they still read, and links each as soon as it is complete.
+
+        What a finished stage once read is not needed again.
+        """
         self.store.view(name, labels)
         names = readable(labels)
-        pending = self.wanted(labels)
+        pending = ordered(list(labels.values()), without=self.done)
         while pending:
             stage = self.choose(pending)
             pending.remove(stage)
@@ -271,20 +274,6 @@ class Runner:
             with self.context.progress.stage(names[stage.key]):
                 self.store.build(stage, self.context)
             self.store.view(name, {label: own for label, own in labels.items() if own.key == stage.key})
-
-    def wanted(self, labels: dict[str, Stage]) -> list[Stage]:
-        """The stages to build, inputs first. What a finished stage once read is not needed again."""
-        found: dict[str, Stage] = {}
-
-        def visit(stage: Stage) -> None:
-            if stage.key not in found and not self.done(stage):
-                for read in stage.inputs:
-                    visit(read)
-                found[stage.key] = stage
-
-        for stage in labels.values():
-            visit(stage)
-        return list(found.values())
 
     def done(self, stage: Stage) -> bool:
         return self.store.state(stage) == "done"
