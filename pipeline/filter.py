@@ -55,7 +55,7 @@ class Filter(Stage):
     thresholds: Thresholds
 
     def run(self, out: Path, context: Context) -> None:
-        from pipeline.tokens import StudentTokens
+        from pipeline.tokenizer import StudentTokens
 
         tokens = StudentTokens(context.path(self.student) / "model")
         kept: list[Generation] = []

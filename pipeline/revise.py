@@ -18,7 +18,7 @@ from harness.stage import Service, Stage
 from harness.store import Context
 from harness.types import Generation, Sampling
 from pipeline.draft import Draft
-from pipeline.tokens import StudentTokens
+from pipeline.tokenizer import StudentTokens
 
 
 @dataclass(frozen=True, kw_only=True)

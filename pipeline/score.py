@@ -16,7 +16,7 @@ from harness.stage import Stage
 from harness.store import Context
 from harness.types import Generation
 from pipeline.quiet import quiet
-from pipeline.tokens import StudentTokens
+from pipeline.tokenizer import StudentTokens
 
 if TYPE_CHECKING:
     import torch

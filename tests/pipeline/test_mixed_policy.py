@@ -20,7 +20,7 @@ from pipeline.collect import Collect, MicroSource, Removed, judge
 from pipeline.draft import Draft, choose
 from pipeline.mix import Mix, renumbered
 from pipeline.revise import Revise
-from pipeline.tokens import StudentTokens
+from pipeline.tokenizer import StudentTokens
 from tests.pipeline.rows import row
 
 MICRO = Path(__file__).parents[2] / "pipeline" / "micro"
