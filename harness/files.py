@@ -1,7 +1,7 @@
 """Files that are either whole or absent: written aside, then renamed into place."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -9,22 +9,34 @@ import msgspec
 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file so that a reader, or a crash, sees the old content or the new, never a part."""
+    write_pieces(path, (content,))
+
+
+def write_rows(path: Path, rows: Iterable[object]) -> int:
+    """Writes records as JSON lines, all or nothing. Returns their number; holds one at a time."""
+    count = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal count
+        for count, row in enumerate(rows, 1):  # noqa: B007
+            yield msgspec.json.encode(row) + b"\n"
+
+    write_pieces(path, lines())
+    return count
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """As `write_whole`, for content that need not fit into memory."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with aside.open("wb") as file:
-            file.write(content)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         aside.rename(path)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def write_rows(path: Path, rows: Iterable[object]) -> int:
-    """Writes records as JSON lines, all or nothing. Returns their number."""
-    lines = [msgspec.json.encode(row) for row in rows]
-    write_whole(path, b"".join(line + b"\n" for line in lines))
-    return len(lines)
 
 
 def write_json(path: Path, value: object) -> None:

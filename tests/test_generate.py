@@ -16,7 +16,16 @@ import pytest
 
 from harness.client import Endpoint, Request
 from harness.errors import DataError, HarnessError, ServerError
-from harness.generate import SESSION, RowFile, generate, prove_sampling, read_rows, remaining, tempered
+from harness.generate import (
+    SESSION,
+    RowFile,
+    generate,
+    prove_sampling,
+    read_in_order,
+    read_rows,
+    remaining,
+    tempered,
+)
 from harness.machine import Machine
 from harness.serve import ServerPool
 from harness.types import Generation, Sampling
@@ -51,6 +60,13 @@ class Counted:
         self.rows += rows
         self.tokens += tokens
         self.failures += failures
+
+
+def test_rows_in_order_do_not_depend_on_the_order_in_which_they_came(tmp_path: Path) -> None:
+    lines = [json.dumps({"question": q, "draw": d, "text": f"{q}{d}é"}) for q in "ba" for d in (10, 9, 0)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n" + '{"question": "torn', encoding="utf-8")
+    found = [(row["question"], row["draw"]) for row in read_in_order(tmp_path / "rows.jsonl", dict)]
+    assert found == [(q, d) for q in "ab" for d in (0, 9, 10)]
 
 
 def test_every_request_becomes_one_row(tmp_path: Path) -> None:
