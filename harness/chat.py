@@ -49,15 +49,26 @@ class ChatTemplate:
     source: str
     tokens: dict[str, str] = field(default_factory=dict)
 
-    def render(self, messages: tuple[Message, ...], add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: tuple[Message, ...],
+        add_generation_prompt: bool = True,
+        effort: str = "",
+        date: str = "",
+    ) -> str:
         """The prompt, as transformers' `apply_chat_template(tokenize=False)` renders it.
 
+        `effort` is the reasoning effort, of templates that know one. `date` (2025-08-05) is the day
+        that a template which tells the day tells; today where it is empty.
         Raises DataError where the template refuses the messages.
         """
         plain = [{"role": message.role, "content": message.content} for message in messages]
+        given: dict[str, Any] = {"reasoning_effort": effort} if effort else {}
+        if date:
+            given["strftime_now"] = datetime.fromisoformat(date).strftime
         try:
             return compiled(self.source).render(
-                messages=plain, add_generation_prompt=add_generation_prompt, **self.tokens
+                messages=plain, add_generation_prompt=add_generation_prompt, **self.tokens, **given
             )
         except jinja2.TemplateError as error:
             raise DataError(f"the chat template refused the messages: {error}") from error

@@ -1,13 +1,15 @@
-"""Asynchronous client of OpenAI-compatible servers: one request in, one Generation out.
+"""Asynchronous client of OpenAI-compatible servers: one request in, one Response out.
 
 Tries again only what can heal: a connection that failed, 429, 5xx, an answer that the server itself
 gave up. There is no time limit on a generation: a client that gives up restarts an hour's work.
 """
 
 import email.utils
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -15,9 +17,12 @@ import aiohttp
 import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from harness import harmony
 from harness.chat import ChatTemplate, opens_thinking, split_reasoning
 from harness.engines import Engine
 from harness.errors import ServerError
+from harness.harmony import speaks_harmony
+from harness.tokens import Tokens, tokens
 from harness.types import FinishReason, Generation, Message, Sampling
 
 ATTEMPTS = 6
@@ -80,7 +85,8 @@ class Request:
 
     `prefix` is assistant text that the model continues exactly; the Generation's `text` is then the
     continuation alone, its `reasoning` and `answer` those of prefix and continuation together.
-    `kept` goes into the row untouched.
+    `kept` goes into the row untouched. `effort` is the reasoning effort of models that know one, `date`
+    the day that a template which tells the day tells. `logprobs` asks for the tokens as well.
     """
 
     question: str
@@ -91,10 +97,20 @@ class Request:
     prefix: str = ""
     kept: dict[str, Any] = field(default_factory=dict)
     logprobs: bool = False
+    effort: str = ""
+    date: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
         return self.question, self.draw
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """What came back for one request: the row, and its tokens where they were asked for and sent."""
+
+    row: Generation
+    tokens: Tokens | None = None
 
 
 class Refused(ServerError):
@@ -149,7 +165,7 @@ class Client:
     ) -> None:
         await self.session.close()
 
-    async def complete(self, request: Request) -> Generation:
+    async def complete(self, request: Request) -> Response:
         """The response to one request.
 
         Raises ServerError where the server refuses it (Refused), keeps failing (Unreachable), answers
@@ -174,7 +190,7 @@ class Client:
                 f"{self.endpoint.label} keeps failing: {error}",
                 "everything generated so far is kept; the same command goes on once the server is well",
             ) from error
-        return self.generation(request, completion, time.monotonic() - started)
+        return self.response(request, completion, time.monotonic() - started)
 
     async def post(self, path: str, body: dict[str, Any]) -> "Completion":
         """One attempt. Raises Transient where another may succeed, else ServerError."""
@@ -207,17 +223,17 @@ class Client:
                     "acquire a server for each sampling setting",
                 )
 
-    def generation(self, request: Request, completion: "Completion", latency: float) -> Generation:
+    def response(self, request: Request, completion: "Completion", latency: float) -> Response:
         choice = completion.choices[0]
-        text, finish = choice.whole_text, reason(choice.finish_reason)
+        read = understood_text(choice, request, self.endpoint)
+        finish = reason(choice.finish_reason)
         opened = prompt_opens_thinking(request, self.endpoint.template)
-        reasoning, answer = split_reasoning(request.prefix + text, finish, opened)
-        tokens = choice.tokens if request.logprobs else None
-        return Generation(
+        reasoning, answer = split_reasoning(request.prefix + read.text, finish, opened)
+        row = Generation(
             question=request.question,
             draw=request.draw,
             prompt=next((each.content for each in reversed(request.messages) if each.role == "user"), ""),
-            text=text,
+            text=read.text,
             reasoning=reasoning,
             answer=answer,
             finish_reason=finish,
@@ -230,17 +246,69 @@ class Client:
             model=self.endpoint.model,
             engine=self.endpoint.label,
             honoured=self.honoured,
-            kept=request.kept,
-            logprobs=None if tokens is None else [logprob for _, logprob in tokens],
-            token_bytes=None if tokens is None else byte_lengths([token for token, _ in tokens], text),
+            kept={**request.kept, **read.kept},
         )
+        return Response(row=row, tokens=tokens_of(choice, read.lengths) if request.logprobs else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A response's text as rows carry it, and the UTF-8 length in it of each sampled token.
+
+    `lengths` is None where the server sent no tokens, or such as the text cannot be made of. `kept` is
+    what the text itself no longer tells.
+    """
+
+    text: str
+    lengths: list[int] | None
+    kept: dict[str, Any] = field(default_factory=dict)
+
+
+def understood_text(choice: "Choice", request: Request, endpoint: Endpoint) -> Text:
+    """The response with its reasoning in tags, whatever format the model speaks."""
+    raw, tokens = choice.whole_text, choice.tokens
+    lengths = None if tokens is None else byte_lengths([token for token, _ in tokens], raw)
+    if not is_rendered(request, endpoint) or not speaks_harmony(endpoint.template):
+        return Text(text=raw, lengths=lengths)
+    pieces = harmony.split(raw) if lengths is None else cut(raw, lengths)
+    found = harmony.read(pieces, request.prefix)
+    return Text(
+        text="".join(found.text),
+        lengths=None if lengths is None else found.lengths,
+        kept={"function_call": True} if found.function_call else {},
+    )
+
+
+def cut(text: str, lengths: list[int]) -> list[str]:
+    """The text in pieces of these UTF-8 lengths."""
+    whole, ends = text.encode(), list(accumulate(lengths, initial=0))
+    return [whole[start:end].decode("utf-8", "replace") for start, end in itertools.pairwise(ends)]
+
+
+def tokens_of(choice: "Choice", lengths: list[int] | None) -> Tokens | None:
+    """Ids, log-probabilities and lengths of the sampled tokens; None where the server sent too little."""
+    found = choice.tokens
+    if found is None or lengths is None:
+        return None
+    ids = choice.token_ids or ()
+    return tokens(ids if len(ids) == len(found) else (), (logprob for _, logprob in found), lengths)
+
+
+def is_rendered(request: Request, endpoint: Endpoint) -> bool:
+    """Whether the harness renders the prompt itself and asks /v1/completions.
+
+    Harmony is never left to the server's own parser, which keeps neither the tokens' borders nor, in
+    every engine, their log-probabilities. A prefix is rendered where the template is at hand, because
+    templates rewrite earlier reasoning; elsewhere the server's `continue_final_message` must do.
+    """
+    if not endpoint.engine.chat:
+        return True
+    return endpoint.template is not None and (bool(request.prefix) or speaks_harmony(endpoint.template))
 
 
 def asked(request: Request, endpoint: Endpoint) -> tuple[str, dict[str, Any]]:
     """Path and body of a request: every sampling parameter that the engine accepts, and the seed.
 
-    A prefix is continued by our own rendering where the template is at hand, because templates
-    rewrite earlier reasoning; elsewhere by the server's `continue_final_message`.
     Raises ServerError where a model without a chat template is to be asked at /v1/completions.
     """
     body: dict[str, Any] = {
@@ -249,31 +317,52 @@ def asked(request: Request, endpoint: Endpoint) -> tuple[str, dict[str, Any]]:
         "seed": request.seed,
         **{name: getattr(request.sampling, name) for name in endpoint.accepts},
     }
-    if not endpoint.engine.chat or (request.prefix and endpoint.template is not None):
+    if is_rendered(request, endpoint):
         return "/completions", {**body, **text_body(request, endpoint)}
     return "/chat/completions", {**body, **chat_body(request, endpoint)}
 
 
 def text_body(request: Request, endpoint: Endpoint) -> dict[str, Any]:
-    if endpoint.template is None:
+    template = endpoint.template
+    if template is None:
         raise ServerError(
             f"{endpoint.model} has no chat template, and {endpoint.engine.name} is asked with rendered text",
             "add chat_template.jinja to the checkpoint",
         )
-    prompt = endpoint.template.render(request.messages) + request.prefix
-    logprobs = {"logprobs": 1} if request.logprobs and endpoint.engine.logprobs else {}
-    return {"prompt": prompt, **endpoint.engine.raw_prompt, **logprobs}
+    prompt = rendered(request, template)
+    logprobs = {"logprobs": 1, **endpoint.engine.token_ids} if wants_tokens(request, endpoint) else {}
+    if speaks_harmony(template):
+        markers: dict[str, Any] = {"skip_special_tokens": False, "stop": harmony.STOP}
+        prompt += harmony.continued(request.prefix) if request.prefix else ""
+        return {"prompt": prompt, **endpoint.engine.raw_prompt, **logprobs, **markers}
+    return {"prompt": prompt + request.prefix, **endpoint.engine.raw_prompt, **logprobs}
+
+
+def rendered(request: Request, template: ChatTemplate) -> str:
+    """The prompt. Raises ServerError where the template does not pass the reasoning effort on."""
+    prompt = template.render(request.messages, effort=request.effort, date=request.date)
+    if request.effort and f"Reasoning: {request.effort}" not in prompt:
+        raise ServerError(
+            f"reasoning effort {request.effort!r} is asked for, and the checkpoint's chat template does not "
+            "say it in the prompt",
+            "take a checkpoint whose template knows reasoning_effort, or ask for no effort",
+        )
+    return prompt
+
+
+def wants_tokens(request: Request, endpoint: Endpoint) -> bool:
+    return request.logprobs and endpoint.engine.logprobs
 
 
 def chat_body(request: Request, endpoint: Endpoint) -> dict[str, Any]:
     messages = [{"role": each.role, "content": each.content} for each in request.messages]
-    continued: dict[str, Any] = {}
+    extra: dict[str, Any] = {"reasoning_effort": request.effort} if request.effort else {}
     if request.prefix:
         messages.append({"role": "assistant", "content": request.prefix})
-        continued = {"add_generation_prompt": False, "continue_final_message": True}
-    wanted = request.logprobs and endpoint.engine.logprobs
-    logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": 0} if wanted else {}
-    return {"messages": messages, **continued, **logprobs}
+        extra |= {"add_generation_prompt": False, "continue_final_message": True}
+    if wants_tokens(request, endpoint):
+        extra |= {"logprobs": True, "top_logprobs": 0, **endpoint.engine.token_ids}
+    return {"messages": messages, **extra}
 
 
 def prompt_opens_thinking(request: Request, template: ChatTemplate | None) -> bool:
@@ -318,6 +407,7 @@ class Choice(msgspec.Struct):
     message: AnswerMessage | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+    token_ids: list[int] | None = None
 
     @property
     def whole_text(self) -> str:

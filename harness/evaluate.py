@@ -19,7 +19,8 @@ from harness.benchmark import Benchmark
 from harness.client import Request
 from harness.errors import SandboxError
 from harness.files import write_json, write_rows
-from harness.generate import drop_torn_line, generate, prove_sampling, read_rows, remaining
+from harness.generate import drop_torn_line, generate, read_rows, remaining
+from harness.proof import carries_effort, prove_sampling
 from harness.sandboxes import Sandbox
 from harness.stage import Json, Service, Stage
 from harness.store import Context
@@ -54,7 +55,7 @@ def ask(requests: Iterable[Request], total: int, service: Service, out: Path, co
         rows.touch()
         return
     endpoint = context.endpoint(service)
-    honoured = prove_sampling(endpoint, service.sampling)
+    honoured = prove_sampling(endpoint, service.sampling) + carries_effort(endpoint, todo[0])
     with context.progress.counter("generating", total, done=total - len(todo)) as counter:
         generate(
             todo,

@@ -6,21 +6,22 @@ number. `session.json` beside the rows says which engine wrote them.
 """
 
 import asyncio
+import functools
 import json
-import math
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from contextlib import ExitStack
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import msgspec
 
-from harness.client import Client, Endpoint, Request, Unreachable
+from harness import tokens
+from harness.client import Client, Endpoint, Request, Response, Unreachable
 from harness.errors import DataError, HarnessError, ServerError
-from harness.types import Generation, Message, Sampling
+from harness.tokens import TokenFile
 
 T = TypeVar("T")
 
@@ -124,14 +125,14 @@ class Loop:
             if not self.file.claim(request.key):
                 continue
             try:
-                generation = await self.client.complete(request)
+                response = await self.client.complete(request)
             except Unreachable:
                 await self.hear_last_words()
                 raise
-            self.file.append(generation)
+            self.file.append(response)
             self.written += 1
             self.sign_of_life = time.monotonic()
-            self.progress.advance(rows=1, tokens=generation.completion_tokens)
+            self.progress.advance(rows=1, tokens=response.row.completion_tokens)
 
     async def hear_last_words(self) -> None:
         """Gives a server that no longer answers the time to be found dead, with its log to show."""
@@ -176,7 +177,10 @@ class Key(msgspec.Struct):
 
 
 class RowFile:
-    """The append-only file of generations. The only writer of its path while it is open."""
+    """The append-only file of generations, and tokens.arrow beside it where tokens come with them.
+
+    The only writer of both while it is open.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -186,11 +190,17 @@ class RowFile:
         self.path.touch()
         drop_torn_line(self.path)
         self.keys = {(row.question, row.draw) for row in read_rows(self.path, Key)}
+        self.opened = ExitStack()
         self.descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        self.opened.callback(os.close, self.descriptor)
         return self
 
     def __exit__(self, *failure: object) -> None:
-        os.close(self.descriptor)
+        self.opened.close()
+
+    @functools.cached_property
+    def tokens(self) -> TokenFile:
+        return self.opened.enter_context(TokenFile(self.path.with_name(tokens.NAME)))
 
     def claim(self, key: tuple[str, int]) -> bool:
         """Whether this key is neither in the file nor being asked for; it is taken from now on."""
@@ -199,9 +209,14 @@ class RowFile:
         self.keys.add(key)
         return True
 
-    def append(self, generation: Generation) -> None:
-        """Writes one row and hands it to the system, so that it outlives this process."""
-        row = self.encoder.encode(generation) + b"\n"
+    def append(self, response: Response) -> None:
+        """Writes one row and hands it to the system, so that it outlives this process.
+
+        Its tokens go first: of a row that is there nothing is missing.
+        """
+        if response.tokens is not None:
+            self.tokens.append((response.row.question, response.row.draw), response.tokens)
+        row = self.encoder.encode(response.row) + b"\n"
         while row:
             row = row[os.write(self.descriptor, row) :]
 
@@ -281,113 +296,3 @@ def check_session(path: Path, fingerprint: dict[str, str], has_rows: bool) -> No
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps(fingerprint, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(partial, path)
-
-
-PROOF_TOKENS = 24
-PROOF_PROMPTS = (
-    "Write down some random words, each different from the one before.",
-    "Zx qwoy 83 ; plim? ## tarn = 5 vel",
-    "Invent a name for a village and say who lives there.",
-)
-CHANCE = 1e-6
-
-Texts = dict[tuple[str, int], Generation]
-
-
-def prove_sampling(endpoint: Endpoint, sampling: Sampling) -> tuple[str, ...]:
-    """Which of "temperature" and "seed" the endpoint was seen to honour, by a few short requests.
-
-    Raises ServerError where the rows' temperature would be a lie: all seeds give one text although
-    the temperature is above 0 and the model is not sure of every token, or two texts at 0.
-    """
-    return asyncio.run(proven(endpoint, replace(sampling, max_tokens=PROOF_TOKENS)))
-
-
-async def proven(endpoint: Endpoint, sampling: Sampling) -> tuple[str, ...]:
-    async with Client(endpoint, connections=8) as client:
-        if sampling.temperature == 0 or (endpoint.sampling is None and endpoint.engine.local):
-            await prove_greedy(client, replace(sampling, temperature=0.0))
-        if sampling.temperature == 0:
-            return ("temperature",)
-        few = await drawn(client, sampling, seeds=(1, 2))
-        if not varied(few):
-            few = await drawn(client, sampling, seeds=tuple(range(3, 11)))
-        if not varied(few):
-            refuse_constant(client.endpoint, sampling.temperature, few)
-            return ()
-        seeded = endpoint.sampling is None and await repeats(client, sampling, few)
-        return ("temperature", "seed") if seeded else ("temperature",)
-
-
-async def repeats(client: Client, sampling: Sampling, texts: Texts) -> bool:
-    """Whether the same seeds give the same texts in other company: asked backwards and one fewer, so
-    that a seed which belongs to the whole process does not pass by replaying the whole batch."""
-    again = await answered(client, sampling, list(reversed(texts))[1:])
-    return all(again[key].text == texts[key].text for key in again)
-
-
-async def prove_greedy(client: Client, sampling: Sampling) -> None:
-    """At temperature 0 the seed changes nothing. One request at a time: nothing else differs."""
-    for prompt in PROOF_PROMPTS[:2]:
-        one = await client.complete(probe(prompt, sampling, seed=1))
-        other = await client.complete(probe(prompt, sampling, seed=2))
-        if one.text != other.text:
-            raise lie(client.endpoint, "at temperature 0, two seeds gave two texts")
-
-
-async def drawn(client: Client, sampling: Sampling, seeds: tuple[int, ...]) -> Texts:
-    """Every proof prompt answered once for each seed, by (prompt, seed)."""
-    return await answered(client, sampling, [(prompt, seed) for prompt in PROOF_PROMPTS for seed in seeds])
-
-
-async def answered(client: Client, sampling: Sampling, keys: list[tuple[str, int]]) -> Texts:
-    """The answers to all (prompt, seed), asked in the order given and all at once."""
-    logprobs = client.endpoint.engine.local
-    answers = (client.complete(probe(prompt, sampling, seed, logprobs)) for prompt, seed in keys)
-    return dict(zip(keys, await asyncio.gather(*answers), strict=True))
-
-
-def varied(texts: Texts) -> bool:
-    """Whether any prompt was answered in more than one way."""
-    ways = {(prompt, generation.text) for (prompt, _), generation in texts.items()}
-    return len(ways) > len({prompt for prompt, _ in texts})
-
-
-def refuse_constant(endpoint: Endpoint, temperature: float, texts: Texts) -> None:
-    """Raises ServerError unless the model is so sure of its texts that equal ones prove nothing."""
-    expected = 0.0
-    for generation in texts.values():
-        if generation.logprobs is None:
-            expected = -math.inf
-            break
-        expected += sum(tempered(logprob, temperature) for logprob in generation.logprobs)
-    if expected < math.log(CHANCE):
-        seeds = len({seed for _, seed in texts})
-        raise lie(endpoint, f"at temperature {temperature}, {seeds} seeds gave one text for every prompt")
-
-
-def tempered(logprob: float, temperature: float) -> float:
-    """Log probability at a temperature of a token that has `logprob` at 1, if one rival has the rest."""
-    chance = min(math.exp(logprob), 1.0)
-    if chance in (0.0, 1.0):
-        return logprob
-    rival = (math.log1p(-chance) - logprob) / temperature
-    return -math.log1p(math.exp(min(rival, 700.0)))
-
-
-def probe(prompt: str, sampling: Sampling, seed: int, logprobs: bool = False) -> Request:
-    return Request(
-        question="proof",
-        draw=seed,
-        messages=(Message(role="user", content=prompt),),
-        sampling=sampling,
-        seed=seed,
-        logprobs=logprobs,
-    )
-
-
-def lie(endpoint: Endpoint, observed: str) -> ServerError:
-    return ServerError(
-        f"{endpoint.label} serving {endpoint.model} does not sample as it is asked to: {observed}",
-        "rows would claim a temperature that was not used; use another engine (vllm honours it)",
-    )

@@ -46,9 +46,8 @@ class Generation:
     """One response. `text` is the raw response; `reasoning` and `answer` are its two parts.
 
     Units: tokens, seconds. `kept` is what the benchmark chose for this draw (an option order, say).
-    `honoured` lists the sampling settings that the engine was shown to honour. `logprobs` are
-    natural logarithms of the sampled tokens' probabilities at temperature 1, `token_bytes` the
-    UTF-8 length of each token; both are None where the engine was not asked for them.
+    `honoured` lists the sampling settings that the engine was shown to honour. The sampled tokens stand
+    in a file of their own (`harness.tokens`).
     """
 
     question: str
@@ -68,8 +67,6 @@ class Generation:
     engine: str
     honoured: tuple[str, ...] = ()
     kept: dict[str, Any] = field(default_factory=dict)
-    logprobs: list[float] | None = None
-    token_bytes: list[int] | None = None
 
     @property
     def truncated(self) -> bool:

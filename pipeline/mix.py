@@ -36,8 +36,8 @@ class Mix(Stage):
         own = list(read_rows(context.path(self.off_policy) / "generations.jsonl", Generation))
         rng = random.Random(f"{self.seed}:mix")
         extra = rng.sample(own, min(self.off_policy_rows, len(own)))
-        rows = [*mixed, *(replace(row, logprobs=None, token_bytes=None) for row in extra)]
-        write_rows(out / "generations.jsonl", rng.sample(renumbered(rows), len(rows)))
+        rows = renumbered([*mixed, *extra])
+        write_rows(out / "generations.jsonl", rng.sample(rows, len(rows)))
 
 
 def renumbered(rows: list[Generation]) -> list[Generation]:

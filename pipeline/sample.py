@@ -1,11 +1,15 @@
 """Sample: several responses of the teacher to each question at one temperature (report §6.2).
 
-The log-probabilities of the sampled tokens are kept: divergence-aware selection needs them.
+The sampled tokens are kept with their log-probabilities (tokens.arrow): divergence-aware selection
+needs them. A teacher that speaks harmony (gpt-oss) is asked with its reasoning effort in the prompt,
+and its channels come back as `<think>…</think>` and answer.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from harness.client import Request
 from harness.evaluate import ask, conversation, draw_seed
@@ -13,18 +17,24 @@ from harness.generate import read_rows
 from harness.stage import Service, Stage
 from harness.store import Context
 from harness.types import Question, Sampling
-from pipeline.collect import Collect
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Stage):
-    """Writes generations.jsonl with `sampling.draws` candidates a question."""
+    """Writes generations.jsonl with `sampling.draws` candidates a question, and tokens.arrow.
 
-    questions: Collect
+    `per_domain` asks only the first so many questions of each domain it names; none: all. `effort` is
+    the reasoning effort and `date` the day that the prompt tells, of teachers whose template knows them.
+    """
+
+    questions: Stage
     teacher: Stage
     engine: str
     sampling: Sampling
     system: str | None = None
+    per_domain: tuple[tuple[str, int], ...] = ()
+    effort: Literal["", "low", "medium", "high"] = ""
+    date: str = ""
 
     def service(self) -> Service:
         return Service(model=self.teacher, engine=self.engine, sampling=self.sampling)
@@ -40,9 +50,21 @@ class Sample(Stage):
                     seed=draw_seed(self.sampling.seed, question.id, draw),
                     kept={"domain": question.domain, "prompt": question.prompt},
                     logprobs=True,
+                    effort=self.effort,
+                    date=self.date,
                 )
 
     def run(self, out: Path, context: Context) -> None:
-        questions = list(read_rows(context.path(self.questions) / "questions.jsonl", Question))
+        rows = read_rows(context.path(self.questions) / "questions.jsonl", Question)
+        questions = list(first_of_each(rows, dict(self.per_domain)))
         total = len(questions) * self.sampling.draws
         ask(self.requests(questions), total, self.service(), out, context)
+
+
+def first_of_each(questions: Iterable[Question], counts: dict[str, int]) -> Iterator[Question]:
+    """The first `counts[domain]` questions of each domain; all of them where no counts are given."""
+    seen: dict[str, int] = defaultdict(int)
+    for question in questions:
+        if not counts or seen[question.domain] < counts.get(question.domain, 0):
+            seen[question.domain] += 1
+            yield question

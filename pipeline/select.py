@@ -9,24 +9,29 @@ The report publishes neither the margin nor the splitter nor the ranking; ours: 
 line break or at . ! ? before white space; the margin is a difference of mean log-probabilities; the
 rank is the share of Teacher Sentences, ties broken by the mean divergence and then at random, keyed
 by the question.
+
+Nothing is needed of either model but the probabilities of the tokens it would have to say.
 """
 
 import math
 import random
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
+import numpy as np
+
+from harness import tokens
 from harness.errors import StageError
 from harness.files import write_json, write_rows
-from harness.generate import read_rows
+from harness.generate import read_in_order
 from harness.stage import Stage
 from harness.store import Context
+from harness.tokens import Key, TokenIndex, Tokens
 from harness.types import Generation
-from pipeline.score import Score, TokenScores
 
 Class = Literal["teacher", "student", "shared"]
 SENTENCE = re.compile(r".+?(?:[.!?](?=\s)|\n+|\Z)\s*", re.DOTALL)
@@ -36,93 +41,167 @@ SENTENCE = re.compile(r".+?(?:[.!?](?=\s)|\n+|\Z)\s*", re.DOTALL)
 class Sentence:
     """A sentence's class and its mean token log-probabilities under both models."""
 
+    text: str
     kind: Class
     teacher: float
     student: float
 
 
-@dataclass(frozen=True)
-class Divergence:
-    """What ranks a response: the share of Teacher Sentences and the mean divergence (nats)."""
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A response as selection sees it; a row of divergence.jsonl.
 
-    teacher_share: float
-    mean: float
+    Its sentences are counted by class; `mean` is the mean over them of teacher less student (nats).
+    `teacher` and `student` are the mean log-probabilities of all its tokens under each model: `exp` of
+    them is the response's probability (the densities of Figures 3, 5, 6 and 10).
+    """
+
+    question: str
+    draw: int
+    domain: str
+    sentences: int = 0
+    teacher_sentences: int = 0
+    student_sentences: int = 0
+    mean: float = 0.0
+    teacher: float = 0.0
+    student: float = 0.0
+    kept: bool = False
+
+    @property
+    def key(self) -> Key:
+        return self.question, self.draw
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The share of Teacher Sentences, then the mean divergence: the larger the better."""
+        return self.teacher_sentences / max(self.sentences, 1), self.mean
 
 
 @dataclass(frozen=True, kw_only=True)
 class Select(Stage):
-    """Writes generations.jsonl with `keep` responses a question, and diagnostics.json.
+    """Writes generations.jsonl with `keep` responses a question, divergence.jsonl and diagnostics.json.
 
-    `teacher_scores` is needed only where sampling kept no log-probabilities. `minimum_differing` is
-    the least share of questions whose candidates must differ in their scores: below it selection
-    would be chance.
+    `teacher` and `student` are stages that left tokens.arrow: the sampling itself, a Score, or released
+    log-probabilities; random selection does without them. `budget` limits the rows of each domain it
+    names by leaving questions out, chosen by seed alone, so that two methods keep answers to the same
+    questions. `minimum_differing` is the least share of questions whose candidates must differ in rank:
+    below it selection would be chance.
     """
 
+    version: ClassVar[int] = 2
+
     responses: Stage
-    student_scores: Score
-    teacher_scores: Score | None = None
+    teacher: Stage | None = None
+    student: Stage | None = None
     method: Literal["das", "random"] = "das"
     keep: int = 1
+    budget: tuple[tuple[str, int], ...] = ()
     margin: float = math.log(2)
     minimum_differing: float = 0.3
     seed: int = 0
 
     def run(self, out: Path, context: Context) -> None:
-        rows = list(read_rows(context.path(self.responses) / "generations.jsonl", Generation))
-        student = read_scores(context.path(self.student_scores))
-        teacher = read_scores(context.path(self.teacher_scores)) if self.teacher_scores else sampled(rows)
-        rows = [row for row in rows if key(row) in teacher]
-        sentences = {
-            key(row): classify(row.text, teacher[key(row)], student[key(row)], self.margin) for row in rows
-        }
-        divergences = {name: divergence(found) for name, found in sentences.items()}
-        candidates = grouped(rows)
-        differing = share_differing(candidates, divergences)
-        write_json(out / "diagnostics.json", diagnostics(sentences, differing))
-        if differing < self.minimum_differing:
+        rows = context.path(self.responses) / "generations.jsonl"
+        found = list(self.candidates(rows, context))
+        chosen = set(self.choose(found))
+        if self.teacher is not None:
+            told = diagnostics(found)
+            write_json(out / "diagnostics.json", told)
+            write_rows(out / "divergence.jsonl", (replace(one, kept=one.key in chosen) for one in found))
+            self.check(told["questions_with_differing_candidates"])
+        for domain, count in missing(found, chosen, self.budget):
+            context.progress.say(f"{domain}: {count} rows fewer than the budget; no more questions are left")
+        kept = (row for row in read_in_order(rows, Generation) if key(row) in chosen)
+        write_rows(out / "generations.jsonl", kept)
+
+    def candidates(self, rows: Path, context: Context) -> Iterator[Candidate]:
+        """All responses in order of question and draw; for DAS those that both models have scored.
+
+        Raises StageError where there is none.
+        """
+        if self.teacher is None or self.student is None:
+            if self.method == "das":
+                raise StageError("divergence-aware selection needs the tokens of teacher and student")
+            yield from map(unscored, read_in_order(rows, Generation))
+            return
+        teacher, student = (scores_of(stage, context) for stage in (self.teacher, self.student))
+        if not (known := teacher.keys() & student.keys()):
+            raise StageError(
+                f"no response has log-probabilities of both {self.teacher.key} and {self.student.key}",
+                "Where the engine gives none, score the responses with the teacher too.",
+            )
+        with context.progress.counter("comparing", len(known)) as counter:
+            for row in read_in_order(rows, Generation):
+                if key(row) in known:
+                    yield compare(row, teacher[key(row)], student[key(row)], self.margin)
+                    counter.advance(tokens=row.completion_tokens)
+
+    def choose(self, found: Iterable[Candidate]) -> Iterator[Key]:
+        """The keys of the `keep` best candidates of each question, as far as the budget reaches."""
+        groups, left = grouped(found), dict(self.budget)
+        for question in sorted(groups, key=lambda name: random.Random(f"{self.seed}:budget:{name}").random()):
+            domain = groups[question][0].domain
+            best = self.best(groups[question])[: max(left.get(domain, self.keep), 0)]
+            if domain in left:
+                left[domain] -= len(best)
+            yield from (one.key for one in best)
+
+    def best(self, group: list[Candidate]) -> list[Candidate]:
+        """The `keep` best of one question's candidates; ties at random, keyed by the question."""
+        shuffled = random.Random(f"{self.seed}:{group[0].question}").sample(group, len(group))
+        if self.method == "das":
+            shuffled.sort(key=lambda one: one.rank, reverse=True)
+        return shuffled[: self.keep]
+
+    def check(self, differing: float) -> None:
+        """Raises StageError where there is too little to choose from."""
+        if self.method == "das" and differing < self.minimum_differing:
             raise StageError(
                 f"only {differing:.0%} of the questions have candidates with different divergence scores, "
                 f"{self.minimum_differing:.0%} are needed",
                 "The teacher answers too uniformly: sample more candidates or at a higher temperature.",
             )
-        chosen = [row for group in candidates.values() for row in self.choose(group, divergences)]
-        write_rows(out / "generations.jsonl", chosen)
-
-    def choose(self, group: list[Generation], found: dict[tuple[str, int], Divergence]) -> list[Generation]:
-        """The `keep` best of one question's candidates."""
-        rng = random.Random(f"{self.seed}:{group[0].question}")
-        shuffled = rng.sample(group, len(group))
-        if self.method == "das":
-            shuffled.sort(key=lambda row: (found[key(row)].teacher_share, found[key(row)].mean), reverse=True)
-        return shuffled[: self.keep]
 
 
-def key(row: Generation | TokenScores) -> tuple[str, int]:
+def key(row: Generation) -> Key:
     return row.question, row.draw
 
 
-def read_scores(path: Path) -> dict[tuple[str, int], TokenScores]:
-    return {key(row): row for row in read_rows(path / "scores.jsonl", TokenScores)}
-
-
-def sampled(rows: list[Generation]) -> dict[tuple[str, int], TokenScores]:
-    """The teacher's log-probabilities as kept by sampling, of the rows that have them.
-
-    Raises StageError where no row has.
-    """
-    scores = {
-        key(row): TokenScores(
-            question=row.question, draw=row.draw, logprobs=row.logprobs, token_bytes=row.token_bytes
-        )
-        for row in rows
-        if row.logprobs is not None and row.token_bytes is not None
-    }
-    if not scores:
+def scores_of(stage: Stage, context: Context) -> TokenIndex:
+    """What a stage left in tokens.arrow. Raises StageError where it left none."""
+    file = context.path(stage) / tokens.NAME
+    if not file.exists():
         raise StageError(
-            f"no response has log-probabilities: {rows[0].engine if rows else 'the engine'} gives none",
-            "Score the responses with the teacher too (teacher_scores).",
+            f"{stage.key} kept no log-probabilities: its engine gives none",
+            "Score the responses with that model instead.",
         )
-    return scores
+    return TokenIndex(file)
+
+
+def unscored(row: Generation) -> Candidate:
+    return Candidate(question=row.question, draw=row.draw, domain=row.kept["domain"])
+
+
+def compare(row: Generation, teacher: Tokens, student: Tokens, margin: float) -> Candidate:
+    """One response under both models."""
+    found = classify(row.text, teacher, student, margin)
+    kinds = Counter(sentence.kind for sentence in found)
+    return Candidate(
+        question=row.question,
+        draw=row.draw,
+        domain=row.kept["domain"],
+        sentences=len(found),
+        teacher_sentences=kinds["teacher"],
+        student_sentences=kinds["student"],
+        mean=math.fsum(one.teacher - one.student for one in found) / max(len(found), 1),
+        teacher=mean_logprob(teacher),
+        student=mean_logprob(student),
+    )
+
+
+def mean_logprob(found: Tokens) -> float:
+    """Mean log-probability of a response's tokens; 0 of an empty one."""
+    return float(found.logprobs.mean(dtype=np.float64)) if len(found.logprobs) else 0.0
 
 
 def split_sentences(text: str) -> list[str]:
@@ -130,29 +209,30 @@ def split_sentences(text: str) -> list[str]:
     return SENTENCE.findall(text)
 
 
-def sentence_logprobs(lengths: list[int], scores: TokenScores) -> list[float | None]:
+def sentence_logprobs(lengths: list[int], scores: Tokens) -> list[float | None]:
     """The mean token log-probability of each sentence, given the sentences' UTF-8 lengths.
 
     A token belongs to the sentence in which its last byte lies; a sentence without a token of its
     own has None.
     """
-    ends = list(accumulate(lengths))
-    sums = [0.0] * len(lengths)
-    counts = [0] * len(lengths)
-    sentence = 0
-    for logprob, end in zip(scores.logprobs, accumulate(scores.token_bytes), strict=True):
-        while sentence < len(ends) - 1 and end > ends[sentence]:
-            sentence += 1
-        sums[sentence] += logprob
-        counts[sentence] += 1
+    ends = np.cumsum(lengths)
+    owner = np.searchsorted(ends, np.cumsum(scores.lengths, dtype=np.int64)).clip(max=len(lengths) - 1)
+    sums = np.bincount(owner, scores.logprobs.astype(np.float64), minlength=len(lengths)).tolist()
+    counts = np.bincount(owner, minlength=len(lengths)).tolist()
     return [total / count if count else None for total, count in zip(sums, counts, strict=True)]
 
 
-def classify(text: str, teacher: TokenScores, student: TokenScores, margin: float) -> list[Sentence]:
-    """The sentences of a response with their classes."""
-    lengths = [len(sentence.encode()) for sentence in split_sentences(text)]
-    pairs = zip(sentence_logprobs(lengths, teacher), sentence_logprobs(lengths, student), strict=True)
-    return [Sentence(kind(t - s, margin), t, s) for t, s in pairs if t is not None and s is not None]
+def classify(text: str, teacher: Tokens, student: Tokens, margin: float) -> list[Sentence]:
+    """The sentences of a response with their classes; those that a model has no token for are left out."""
+    if not (sentences := split_sentences(text)):
+        return []
+    lengths = [len(sentence.encode()) for sentence in sentences]
+    sides = (sentence_logprobs(lengths, teacher), sentence_logprobs(lengths, student))
+    return [
+        Sentence(sentence, kind(t - s, margin), t, s)
+        for sentence, t, s in zip(sentences, *sides, strict=True)
+        if t is not None and s is not None
+    ]
 
 
 def kind(gap: float, margin: float) -> Class:
@@ -162,33 +242,36 @@ def kind(gap: float, margin: float) -> Class:
     return "student" if gap < -margin else "shared"
 
 
-def divergence(sentences: list[Sentence]) -> Divergence:
-    if not sentences:
-        return Divergence(0.0, 0.0)
-    share = sum(sentence.kind == "teacher" for sentence in sentences) / len(sentences)
-    mean = sum(sentence.teacher - sentence.student for sentence in sentences) / len(sentences)
-    return Divergence(share, mean)
-
-
-def grouped(rows: list[Generation]) -> dict[str, list[Generation]]:
-    """Candidates by question, questions in the order of their first candidate."""
-    groups: dict[str, list[Generation]] = defaultdict(list)
-    for row in rows:
-        groups[row.question].append(row)
+def grouped(found: Iterable[Candidate]) -> dict[str, list[Candidate]]:
+    """Candidates by question."""
+    groups: dict[str, list[Candidate]] = defaultdict(list)
+    for one in found:
+        groups[one.question].append(one)
     return groups
 
 
-def share_differing(
-    candidates: dict[str, list[Generation]], found: dict[tuple[str, int], Divergence]
-) -> float:
-    """The share of questions whose candidates do not all have the same divergence."""
-    differing = sum(len({found[key(row)] for row in group}) > 1 for group in candidates.values())
-    return differing / len(candidates) if candidates else 0.0
+def share_differing(groups: dict[str, list[Candidate]]) -> float:
+    """The share of questions whose candidates do not all have the same rank."""
+    differing = sum(len({one.rank for one in group}) > 1 for group in groups.values())
+    return differing / len(groups) if groups else 0.0
 
 
-def diagnostics(sentences: dict[tuple[str, int], list[Sentence]], differing: float) -> dict[str, float]:
+def missing(
+    found: list[Candidate], chosen: set[Key], budget: tuple[tuple[str, int], ...]
+) -> Iterator[tuple[str, int]]:
+    """The domains whose budget could not be used up, and the rows that it lacks."""
+    counts = Counter(one.domain for one in found if one.key in chosen)
+    yield from ((domain, wanted - counts[domain]) for domain, wanted in budget if counts[domain] < wanted)
+
+
+def diagnostics(found: list[Candidate]) -> dict[str, float]:
     """The share of each class over all sentences, and of questions with something to choose from."""
-    kinds = Counter(sentence.kind for found in sentences.values() for sentence in found)
-    total = max(sum(kinds.values()), 1)
-    shares = {f"{name}_sentences": kinds[name] / total for name in ("teacher", "student", "shared")}
-    return {**shares, "questions_with_differing_candidates": differing}
+    total = max(sum(one.sentences for one in found), 1)
+    teacher = sum(one.teacher_sentences for one in found) / total
+    student = sum(one.student_sentences for one in found) / total
+    return {
+        "teacher_sentences": teacher,
+        "student_sentences": student,
+        "shared_sentences": 1 - teacher - student,
+        "questions_with_differing_candidates": share_differing(grouped(found)),
+    }

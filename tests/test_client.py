@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from harness.chat import ChatTemplate, load_template, opens_thinking, split_reasoning
-from harness.client import Client, Endpoint, Refused, Request, asked, byte_lengths, seconds_to_wait
+from harness.client import (
+    Client,
+    Endpoint,
+    Refused,
+    Request,
+    Response,
+    asked,
+    byte_lengths,
+    seconds_to_wait,
+)
 from harness.engines import OPENAI_PARAMETERS
 from harness.engines.vllm import vllm
 from harness.errors import DataError, ServerError
@@ -17,12 +26,16 @@ from harness.types import Generation, Message, Sampling
 from tests.fakes.engine import FakeFixedEngine, request, running
 
 
-def complete(endpoint: Endpoint, *requests: Request, **options: Any) -> list[Generation]:
-    async def ask() -> list[Generation]:
+def responses(endpoint: Endpoint, *requests: Request, **options: Any) -> list[Response]:
+    async def ask() -> list[Response]:
         async with Client(endpoint, **options) as client:
             return await asyncio.gather(*(client.complete(each) for each in requests))
 
     return asyncio.run(ask())
+
+
+def complete(endpoint: Endpoint, *requests: Request, **options: Any) -> list[Generation]:
+    return [response.row for response in responses(endpoint, *requests, **options)]
 
 
 def bodies(endpoint: Endpoint) -> list[dict[str, Any]]:
@@ -139,12 +152,18 @@ def test_text_with_line_separators_and_multibyte_characters_comes_back_whole() -
 
 def test_token_lengths_add_up_to_the_text_and_the_end_token_counts_nothing() -> None:
     with running() as endpoint:
-        (row,) = complete(endpoint, request(logprobs=True))
-    assert row.token_bytes is not None
-    assert row.logprobs is not None
-    assert sum(row.token_bytes) == len(row.text.encode())
-    assert row.token_bytes[-1] == 0
-    assert len(row.logprobs) == len(row.token_bytes) == 13
+        (response,) = responses(endpoint, request(logprobs=True))
+    tokens = response.tokens
+    assert tokens is not None
+    assert tokens.lengths.sum() == len(response.row.text.encode())
+    assert tokens.lengths[-1] == 0
+    assert len(tokens.logprobs) == len(tokens.lengths) == 13
+
+
+def test_tokens_that_were_not_asked_for_are_not_kept() -> None:
+    with running() as endpoint:
+        (response,) = responses(endpoint, request())
+    assert response.tokens is None
 
 
 def test_token_lengths_of_a_character_in_two_tokens() -> None:

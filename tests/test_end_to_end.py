@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 COMMAND = [sys.executable, "-m", "harness.cli", "reproduce", "dasd-micro", "--runs"]
-ROWS = ("generations.jsonl", "grades.jsonl", "scores.jsonl")
+ROWS = ("generations.jsonl", "grades.jsonl")
 
 
 def keys(file: Path) -> list[tuple[str, int]]:

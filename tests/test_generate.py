@@ -20,13 +20,12 @@ from harness.generate import (
     SESSION,
     RowFile,
     generate,
-    prove_sampling,
     read_in_order,
     read_rows,
     remaining,
-    tempered,
 )
 from harness.machine import Machine
+from harness.proof import prove_sampling, tempered
 from harness.serve import ServerPool
 from harness.types import Generation, Sampling
 from tests.fakes.engine import WARM, FakeEngine, FakeFixedEngine, checkpoint, request, running

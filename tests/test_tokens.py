@@ -22,7 +22,7 @@ def same(one: Tokens, other: Tokens) -> bool:
 
 def filled(path: Path, count: int) -> None:
     with TokenFile(path) as file:
-        for draw in range(count):
+        for draw in range(len(file.keys), count):
             file.append(("q", draw), sample(draw))
 
 
@@ -43,11 +43,14 @@ def test_a_file_cut_at_any_byte_keeps_its_whole_rows_and_can_be_gone_on_with(tmp
         assert path.read_bytes() == whole, f"cut at {cut} of {len(whole)}"
 
 
-def test_a_key_is_written_once(tmp_path: Path) -> None:
+def test_of_two_rows_with_one_key_the_later_counts(tmp_path: Path) -> None:
     filled(tmp_path / NAME, 2)
-    before = (tmp_path / NAME).read_bytes()
-    filled(tmp_path / NAME, 2)
-    assert (tmp_path / NAME).read_bytes() == before
+    with TokenFile(tmp_path / NAME) as file:
+        assert file.keys == {("q", 0), ("q", 1)}
+        file.append(("q", 0), sample(7))
+    index = TokenIndex(tmp_path / NAME)
+    assert same(index["q", 0], sample(7))
+    assert len(index) == 2
 
 
 def test_tokens_without_ids_are_kept_too(tmp_path: Path) -> None:

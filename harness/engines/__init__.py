@@ -28,9 +28,9 @@ class Engine:
     `accepts` are the parameters of Sampling that a request may carry; `max_tokens` and `seed` always
     go with it. `chat` engines are asked at /v1/chat/completions; for the others the harness renders
     the chat template itself and asks /v1/completions. `raw_prompt` goes with every prompt that the
-    harness rendered. `per_sampling` engines fix the sampling when they start. `package` is the
-    distribution whose version is recorded, `health` the path that answers 200 once the server is up
-    ("" where there is none).
+    harness rendered, `token_ids` with every request whose tokens are wanted. `per_sampling` engines
+    fix the sampling when they start. `package` is the distribution whose version is recorded, `health`
+    the path that answers 200 once the server is up ("" where there is none).
     """
 
     name: ClassVar[str]
@@ -42,6 +42,7 @@ class Engine:
     logprobs: ClassVar[bool] = True
     health: ClassVar[str] = "/health"
     raw_prompt: ClassVar[dict[str, Any]] = {}
+    token_ids: ClassVar[dict[str, Any]] = {}
 
     def command(self, model: Path, served_as: str, port: int, machine: Machine) -> list[str]:
         """The server's command line. It runs in a scratch folder that holds what `prepare` made."""

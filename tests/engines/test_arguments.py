@@ -163,10 +163,12 @@ def test_an_answer_in_sglangs_shape_becomes_a_row() -> None:
 
     async def ask() -> None:
         async with Client(endpoint) as client:
-            row = await client.complete(request(logprobs=True))
+            response = await client.complete(request(logprobs=True))
+        row, tokens = response.row, response.tokens
         assert (row.finish_reason, row.completion_tokens) == ("stop", 12)
-        assert row.token_bytes is not None
-        assert sum(row.token_bytes) == len(row.text.encode())
+        assert tokens is not None
+        assert tokens.lengths.sum() == len(row.text.encode())
+        assert len(tokens.ids) == len(tokens.lengths)
 
     with running("--style", "sglang", engine=sglang) as endpoint:
         asyncio.run(ask())

@@ -14,10 +14,12 @@ from harness.engines import Engine
 from harness.engines.transformers import transformers
 from harness.engines.vllm import vllm
 from harness.errors import UsageError
-from harness.generate import generate, prove_sampling, read_rows
+from harness.generate import generate, read_rows
 from harness.machine import load_machine
+from harness.proof import prove_sampling
 from harness.serve import Endpoint, ServerPool
 from harness.setup import environment_python
+from harness.tokens import TokenIndex
 from harness.types import Generation, Message, Sampling
 from tests.fakes.engine import request
 
@@ -71,7 +73,7 @@ def acquired(pool: ServerPool, engine: Engine, model: Path, log: Path) -> Endpoi
 
 async def complete(endpoint: Endpoint, **changes: object) -> Generation:
     async with Client(endpoint) as client:
-        return await client.complete(request(sampling=SAMPLING, **changes))
+        return (await client.complete(request(sampling=SAMPLING, **changes))).row
 
 
 def test_vllm_on_this_machine_does_what_its_rows_claim(model: Path, tmp_path: Path) -> None:
@@ -90,11 +92,12 @@ def test_vllm_on_this_machine_does_what_its_rows_claim(model: Path, tmp_path: Pa
         assert {name: row.text for name, row in alone.items()} == {
             name: row.text for name, row in together.items()
         }
+        tokens = TokenIndex(tmp_path / "alone" / "tokens.arrow")
         for row in alone.values():
             assert (row.model, row.engine) == ("test/random", endpoint.label)
-            assert row.token_bytes is not None
-            assert sum(row.token_bytes) == len(row.text.encode())
-            assert len(row.token_bytes) == row.completion_tokens
+            kept = tokens[row.question, 0]
+            assert kept.lengths.sum() == len(row.text.encode())
+            assert len(kept.ids) == len(kept.logprobs) == row.completion_tokens
         plain = asyncio.run(complete(endpoint))
         continued = asyncio.run(complete(endpoint, prefix="abcd"))
         assert continued.prompt_tokens == plain.prompt_tokens + len("abcd")

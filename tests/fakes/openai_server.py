@@ -52,6 +52,8 @@ class State:
 
 def response_words(body: dict[str, Any], options: argparse.Namespace, serial: int) -> list[str]:
     """The words of one response, at most `max_tokens` of them."""
+    if options.pieces is not None:
+        return list(options.pieces[: body["max_tokens"]])
     prompt = body.get("prompt") or json.dumps(body.get("messages"), ensure_ascii=False)
     key = [prompt]
     if body.get("temperature", 1.0) > 0 and not options.greedy:
@@ -100,12 +102,18 @@ def logprobs(words: list[str], chat: bool, stopped: bool) -> dict[str, Any]:
     }
 
 
+def shown(words: list[str], body: dict[str, Any]) -> str:
+    """The text of the tokens; special ones are left out unless the request wants them."""
+    special = body.get("skip_special_tokens", True)
+    return "".join(word for word in words if not (special and word.startswith("<|") and word.endswith("|>")))
+
+
 def completion(
     body: dict[str, Any], options: argparse.Namespace, words: list[str], chat: bool
 ) -> dict[str, Any]:
     """The answer's JSON, shaped as vLLM or, with --style sglang, as SGLang shapes it."""
     stopped = len(words) < body["max_tokens"]
-    text = options.text if options.text is not None else "".join(words)
+    text = options.text if options.text is not None else shown(words, body)
     message: dict[str, Any] = {"role": "assistant", "content": text, "tool_calls": None}
     if options.reasoning:
         message["reasoning_content"] = options.reasoning
@@ -113,6 +121,7 @@ def completion(
         "index": 0,
         "finish_reason": options.finish or ("stop" if stopped else "length"),
         "logprobs": logprobs(words, chat, stopped) if body.get("logprobs") else None,
+        **({"token_ids": list(range(len(words) + stopped))} if body.get("return_token_ids") else {}),
         **({"message": message} if chat else {"text": text}),
     }
     usage = {"prompt_tokens": 7, "completion_tokens": len(words), "total_tokens": 7 + len(words)}
@@ -205,6 +214,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--style", choices=("vllm", "sglang"), default="vllm")
     parser.add_argument("--words", type=int, default=12)
     parser.add_argument("--text", help="every response, word for word")
+    parser.add_argument("--pieces", type=json.loads, help="every response, a JSON list of its tokens")
     parser.add_argument("--reasoning", default="", help="reasoning_content of every response")
     parser.add_argument("--finish", default="", help="finish_reason of every response")
     parser.add_argument("--fail", type=int, default=0, help="answer 500 to the first N requests")

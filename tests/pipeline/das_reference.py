@@ -5,6 +5,7 @@ Byte by byte and sentence by sentence; nothing of the fast code is used.
 
 import math
 import random
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -101,12 +102,19 @@ def random_text(rng: random.Random) -> str:
 
 
 def random_scores(rng: random.Random, token_bytes: list[int], level: float) -> Scored:
-    """Log-probabilities about `level`, drifting from sentence to sentence as a model's do."""
+    """Log-probabilities about `level`, drifting from sentence to sentence as a model's do; stored as
+    single precision, like a model's."""
     drift, values = 0.0, []
     for _ in token_bytes:
         drift = 0.9 * drift + rng.gauss(0, 0.3)
-        values.append(-abs(level + drift + rng.gauss(0, 0.5)))
+        values.append(single(-abs(level + drift + rng.gauss(0, 0.5))))
     return Scored(values, token_bytes)
+
+
+def single(value: float) -> float:
+    """The nearest single-precision number."""
+    nearest: float = struct.unpack("f", struct.pack("f", value))[0]
+    return nearest
 
 
 def random_pieces(rng: random.Random, text: str) -> list[int]:

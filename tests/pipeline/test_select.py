@@ -2,28 +2,43 @@
 
 import math
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from harness.errors import StageError
+from harness.files import write_rows
+from harness.generate import read_rows
+from harness.tokens import NAME, TokenFile, Tokens, tokens
+from harness.types import Generation
 from pipeline.collect import Collect
-from pipeline.score import Score, TokenScores
 from pipeline.select import (
-    Divergence,
+    Candidate,
     Select,
     classify,
-    divergence,
-    sampled,
+    diagnostics,
+    grouped,
     sentence_logprobs,
     share_differing,
     split_sentences,
 )
 from tests.pipeline import das_reference
 from tests.pipeline.rows import row
+from tests.pipeline.stages import finished, run
+
+NOTHING = Collect(sources=())
 
 
-def scores(logprobs: list[float], token_bytes: list[int]) -> TokenScores:
-    return TokenScores(question="q", draw=0, logprobs=logprobs, token_bytes=token_bytes)
+def scores(logprobs: list[float], lengths: list[int]) -> Tokens:
+    return tokens((), logprobs, lengths)
+
+
+def candidate(draw: int, teacher: int, mean: float, question: str = "q", domain: str = "math") -> Candidate:
+    """One of ten sentences, `teacher` of them Teacher Sentences."""
+    return Candidate(
+        question=question, draw=draw, domain=domain, sentences=10, teacher_sentences=teacher, mean=mean
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,42 +89,91 @@ def test_unequal_tokenizers_give_what_equal_ones_give_when_probabilities_agree()
 
 
 def test_the_share_of_teacher_sentences_ranks_first() -> None:
-    group = [row("a", draw=0), row("b", draw=1), row("c", draw=2)]
-    found = {("q", 0): Divergence(0.1, 9.0), ("q", 1): Divergence(0.5, 0.0), ("q", 2): Divergence(0.5, 1.0)}
-    select = Select(responses=Collect(sources=()), student_scores=score_stage(), keep=2)
-    assert [kept.draw for kept in select.choose(group, found)] == [2, 1]
+    group = [candidate(0, 1, 9.0), candidate(1, 5, 0.0), candidate(2, 5, 1.0)]
+    assert [one.draw for one in Select(responses=NOTHING, keep=2).best(group)] == [2, 1]
 
 
-def test_ties_do_not_depend_on_the_order_of_the_rows() -> None:
-    group = [row(str(n), draw=n) for n in range(6)]
-    found = {("q", n): Divergence(0.5, 0.5) for n in range(6)}
-    select = Select(responses=Collect(sources=()), student_scores=score_stage(), keep=2)
-    first = [kept.draw for kept in select.choose(group, found)]
-    assert first == [kept.draw for kept in select.choose(group, found)]
+def test_ties_do_not_depend_on_the_order_of_the_rows_before() -> None:
+    group = [candidate(draw, 5, 0.5) for draw in range(6)]
+    select = Select(responses=NOTHING, keep=2)
+    assert select.best(group) == select.best(list(group))
 
 
-def test_candidates_with_equal_scores_do_not_count_as_differing() -> None:
-    candidates = {"a": [row("x", "a", 0), row("y", "a", 1)], "b": [row("x", "b", 0), row("y", "b", 1)]}
-    found = {
-        ("a", 0): Divergence(0.5, 0.1),
-        ("a", 1): Divergence(0.5, 0.1),
-        ("b", 0): Divergence(0.5, 0.1),
-        ("b", 1): Divergence(0.2, 0.1),
-    }
-    assert share_differing(candidates, found) == 0.5
+def test_a_budget_leaves_whole_questions_out_and_the_same_ones_whatever_the_method() -> None:
+    found = [candidate(d, d, 0.0, f"q{q:02}") for q in range(20) for d in range(3)]
+    found += [candidate(d, d, 0.0, f"c{q}", "code") for q in range(4) for d in range(3)]
+    kept = {}
+    for method in ("das", "random"):
+        select = Select(responses=NOTHING, method=method, budget=(("math", 7),))
+        kept[method] = list(select.choose(found))
+        assert kept[method] == list(select.choose(found))
+    questions = {method: {question for question, _ in keys} for method, keys in kept.items()}
+    assert questions["das"] == questions["random"]
+    assert len(kept["das"]) == 7 + 4
+    assert {draw for _, draw in kept["das"]} == {2}
+    assert {draw for _, draw in kept["random"]} > {2}
 
 
-def test_rows_without_log_probabilities_are_refused_with_a_remedy() -> None:
-    with pytest.raises(StageError, match="no response has log-probabilities"):
-        sampled([row("x")])
+def test_candidates_of_equal_rank_do_not_count_as_differing() -> None:
+    found = [candidate(0, 5, 0.1, "a"), candidate(1, 5, 0.1, "a")]
+    found += [candidate(0, 5, 0.1, "b"), candidate(1, 2, 0.1, "b")]
+    assert share_differing(grouped(found)) == 0.5
 
 
-def test_no_sentences_no_divergence() -> None:
-    assert divergence([]) == Divergence(0.0, 0.0)
+def test_class_shares_are_over_sentences_not_over_responses() -> None:
+    told = diagnostics([candidate(0, 10, 0.0), replace(candidate(1, 0, 0.0), sentences=30)])
+    assert told["teacher_sentences"] == 0.25
+    assert told["shared_sentences"] == 0.75
 
 
-def score_stage() -> Score:
-    return Score(responses=Collect(sources=()), model=Collect(sources=()))
+def test_an_empty_response_has_no_sentences() -> None:
+    assert classify("", scores([], []), scores([-1.0], [0]), 0.1) == []
+
+
+def sampled(home: Path, texts: list[str], teacher: dict[int, float], student: dict[int, float]) -> Select:
+    """Responses 0, 1, … of one question, each token of a byte; what a model says of a draw, or nothing."""
+    responses = finished(home, "responses")
+    write_rows(home / responses.key / "generations.jsonl", [row(t, draw=d) for d, t in enumerate(texts)])
+    stages = {}
+    for name, level in (("teacher", teacher), ("student", student)):
+        stages[name] = finished(home, name)
+        with TokenFile(home / stages[name].key / NAME) as file:
+            for draw, logprob in level.items():
+                size = len(texts[draw].encode())
+                file.append(("q", draw), scores([logprob] * size, [1] * size))
+    return Select(responses=responses, **stages, minimum_differing=0.0)
+
+
+def test_the_stage_keeps_what_the_teacher_likes_and_the_student_does_not(tmp_path: Path) -> None:
+    select = sampled(tmp_path, ["One.", "Two.", "Three."], {0: -1, 1: -1, 2: -1}, {0: -1, 1: -3, 2: -0.1})
+    out = run(select, tmp_path)
+    assert [one.text for one in read_rows(out / "generations.jsonl", Generation)] == ["Two."]
+    told = [(one.draw, one.kept) for one in read_rows(out / "divergence.jsonl", Candidate)]
+    assert told == [(0, False), (1, True), (2, False)]
+
+
+def test_a_response_that_one_model_has_not_scored_is_no_candidate(tmp_path: Path) -> None:
+    select = sampled(tmp_path, ["One.", "Two."], {0: -1.0}, {0: -1.0, 1: -9.0})
+    out = run(select, tmp_path)
+    assert [one.text for one in read_rows(out / "generations.jsonl", Generation)] == ["One."]
+
+
+def test_rows_without_log_probabilities_are_refused_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no response has log-probabilities of both"):
+        run(sampled(tmp_path, ["One."], {}, {0: -1.0}), tmp_path)
+
+
+def test_too_uniform_candidates_are_refused(tmp_path: Path) -> None:
+    select = sampled(tmp_path, ["One.", "Two."], {0: -1.0, 1: -1.0}, {0: -1.0, 1: -1.0})
+    with pytest.raises(StageError, match="only 0% of the questions"):
+        run(replace(select, minimum_differing=0.3), tmp_path)
+
+
+def test_random_selection_needs_no_log_probabilities(tmp_path: Path) -> None:
+    select = sampled(tmp_path, ["One.", "Two."], {}, {})
+    out = run(Select(responses=select.responses, method="random"), tmp_path)
+    assert len(list(read_rows(out / "generations.jsonl", Generation))) == 1
+    assert not (out / "divergence.jsonl").exists()
 
 
 def test_random_cases_equal_the_slow_reference_in_sentences_classes_and_ranks() -> None:
@@ -126,7 +190,10 @@ def test_random_cases_equal_the_slow_reference_in_sentences_classes_and_ranks() 
             reference = das_reference.ranked(text, teacher, student, 0.3)
             assert split_sentences(text) == das_reference.sentences(text)
             assert [sentence.kind for sentence in ours] == reference.classes
-            group.append((draw, divergence(ours)))
+            kinds = [sentence.kind for sentence in ours]
+            mean = math.fsum(one.teacher - one.student for one in ours) / len(ours) if ours else 0.0
+            one = candidate(draw, kinds.count("teacher"), mean)
+            group.append(replace(one, sentences=len(kinds)))
             references.append(reference)
-        ranking = sorted(group, key=lambda one: (-one[1].teacher_share, -one[1].mean))
-        assert [draw for draw, _ in ranking] == das_reference.order(references)
+        ranking = sorted(group, key=lambda one: one.rank, reverse=True)
+        assert [one.draw for one in ranking] == das_reference.order(references)
