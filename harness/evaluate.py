@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from harness.benchmark import Benchmark
 from harness.client import Request
 from harness.errors import SandboxError
 from harness.files import write_json, write_rows
-from harness.generate import drop_torn_line, generate, read_rows, remaining
+from harness.generate import count_rows, drop_torn_line, generate, read_rows, remaining
 from harness.proof import carries_effort, prove_sampling
 from harness.sandboxes import Sandbox
 from harness.stage import Json, Service, Stage
@@ -50,15 +50,16 @@ def ask(requests: Iterable[Request], total: int, service: Service, out: Path, co
     Before the first of them the server's temperature and seed are put to the proof.
     """
     rows = out / "generations.jsonl"
-    todo = list(remaining(requests, rows))
-    if not todo:
+    todo = remaining(requests, rows)
+    first = next(todo, None)
+    if first is None:
         rows.touch()
         return
     endpoint = context.endpoint(service)
-    honoured = prove_sampling(endpoint, service.sampling) + carries_effort(endpoint, todo[0])
-    with context.progress.counter("generating", total, done=total - len(todo)) as counter:
+    honoured = prove_sampling(endpoint, service.sampling) + carries_effort(endpoint, first)
+    with context.progress.counter("generating", total, done=count_rows(rows)) as counter:
         generate(
-            todo,
+            chain((first,), todo),
             endpoint,
             rows,
             concurrency=context.machine.concurrency,

@@ -79,6 +79,11 @@ def remaining(requests: Iterable[Request], rows: Path) -> Iterator[Request]:
     return (request for request in requests if request.key not in done)
 
 
+def count_rows(rows: Path) -> int:
+    """The whole rows of a file; 0 where there is none."""
+    return sum(1 for _ in read_rows(rows, Key)) if rows.exists() else 0
+
+
 class Loop:
     """One run of the loop: as many workers as requests in flight, one file, one watchdog."""
 

@@ -2,13 +2,13 @@
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.client import Request
 from harness.evaluate import ask, conversation, draw_seed
-from harness.generate import read_rows
+from harness.generate import Key, read_in_order, read_rows
 from harness.stage import Service, Stage
 from harness.store import Context
 from harness.types import Generation, Sampling
@@ -33,7 +33,7 @@ class Draft(Stage):
     def service(self) -> Service:
         return Service(model=self.student, engine=self.engine, sampling=self.sampling)
 
-    def requests(self, rows: list[Generation]) -> Iterator[Request]:
+    def requests(self, rows: Iterable[Generation]) -> Iterator[Request]:
         for row in rows:
             limit = min(math.ceil(self.cap * row.completion_tokens), self.sampling.max_tokens)
             yield Request(
@@ -46,13 +46,16 @@ class Draft(Stage):
             )
 
     def run(self, out: Path, context: Context) -> None:
-        rows = read_rows(context.path(self.data) / "generations.jsonl", Generation)
-        chosen = choose(list(rows), self.questions, self.seed)
-        ask(self.requests(chosen), len(chosen), self.service(), out, context)
+        file = context.path(self.data) / "generations.jsonl"
+        chosen = choose(((row.question, row.draw) for row in read_rows(file, Key)), self.questions, self.seed)
+        rows = (row for row in read_in_order(file, Generation) if (row.question, row.draw) in chosen)
+        ask(self.requests(rows), len(chosen), self.service(), out, context)
 
 
-def choose(rows: list[Generation], count: int, seed: int) -> list[Generation]:
-    """One row of each of `count` questions, whatever the order of the rows."""
-    first = {row.question: row for row in reversed(rows)}
+def choose(keys: Iterable[tuple[str, int]], count: int, seed: int) -> set[tuple[str, int]]:
+    """The first draw of each of `count` questions, whatever the order of the keys."""
+    first: dict[str, int] = {}
+    for question, draw in keys:
+        first[question] = min(draw, first.get(question, draw))
     order = sorted(first, key=lambda question: random.Random(f"{seed}:{question}").random())
-    return [first[question] for question in order[:count]]
+    return {(question, first[question]) for question in order[:count]}

@@ -2,12 +2,14 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from harness.errors import StageError
 from harness.files import write_rows
-from harness.generate import read_rows
+from harness.generate import Key, count_rows, read_in_order, read_rows
 from harness.stage import Stage
 from harness.store import Context
 from harness.types import Generation
@@ -15,9 +17,10 @@ from harness.types import Generation
 
 @dataclass(frozen=True, kw_only=True)
 class Mix(Stage):
-    """Writes generations.jsonl: all mixed-policy rows and `off_policy_rows` of the teacher's own.
+    """Writes generations.jsonl: all mixed-policy rows, then `off_policy_rows` of the teacher's own.
 
-    Raises StageError where fewer than `minimum` mixed-policy rows survived the filters.
+    Training shuffles. Raises StageError where fewer than `minimum` mixed-policy rows survived the
+    filters.
     """
 
     mixed: Stage
@@ -27,25 +30,27 @@ class Mix(Stage):
     seed: int = 0
 
     def run(self, out: Path, context: Context) -> None:
-        mixed = list(read_rows(context.path(self.mixed) / "generations.jsonl", Generation))
-        if len(mixed) < self.minimum:
+        mixed, own = (context.path(stage) / "generations.jsonl" for stage in (self.mixed, self.off_policy))
+        if (count := count_rows(mixed)) < self.minimum:
             raise StageError(
-                f"{len(mixed)} mixed-policy rows survived the filters, the recipe needs {self.minimum}",
-                f"{context.path(self.mixed) / 'dropped.jsonl'} names the reason of each drop.",
+                f"{count} mixed-policy rows survived the filters, the recipe needs {self.minimum}",
+                f"{mixed.with_name('dropped.jsonl')} names the reason of each drop.",
             )
-        own = list(read_rows(context.path(self.off_policy) / "generations.jsonl", Generation))
-        rng = random.Random(f"{self.seed}:mix")
-        extra = rng.sample(own, min(self.off_policy_rows, len(own)))
-        rows = renumbered([*mixed, *extra])
-        write_rows(out / "generations.jsonl", rng.sample(rows, len(rows)))
+        keys = ((row.question, row.draw) for row in read_rows(own, Key))
+        chosen = set(sorted(keys, key=self.place)[: self.off_policy_rows])
+        extra = (row for row in read_in_order(own, Generation) if (row.question, row.draw) in chosen)
+        write_rows(out / "generations.jsonl", renumbered(chain(read_in_order(mixed, Generation), extra)))
+
+    def place(self, key: tuple[str, int]) -> float:
+        """Where a row comes in a random order that is the same whatever the file's."""
+        question, draw = key
+        return random.Random(f"{self.seed}:mix:{question}:{draw}").random()
 
 
-def renumbered(rows: list[Generation]) -> list[Generation]:
+def renumbered(rows: Iterable[Generation]) -> Iterator[Generation]:
     """The rows with draws counted anew by question: a question may have rows of both kinds, and no
     two rows of a file share question and draw. `kept["drawn"]` has the old number."""
     seen: Counter[str] = Counter()
-    numbered = []
     for row in rows:
-        numbered.append(replace(row, draw=seen[row.question], kept={**row.kept, "drawn": row.draw}))
+        yield replace(row, draw=seen[row.question], kept={**row.kept, "drawn": row.draw})
         seen[row.question] += 1
-    return numbered

@@ -1,19 +1,20 @@
 """Revise: the teacher takes over where the student ran out of tokens (report §5).
 
 Truncated drafts are cut at a random token beyond half of their length; the teacher continues from
-the student's exact text.
+the student's exact text, put into the teacher's own format.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from harness.client import Request
 from harness.errors import StageError
 from harness.evaluate import ask, conversation, draw_seed
 from harness.files import write_rows
-from harness.generate import read_rows
+from harness.generate import read_in_order
 from harness.stage import Service, Stage
 from harness.store import Context
 from harness.types import Generation, Sampling
@@ -25,7 +26,7 @@ from pipeline.tokenizer import StudentTokens
 class Revise(Stage):
     """Writes generations.jsonl: the student's beginning and the teacher's end, as one response.
 
-    `continuations/` holds what the teacher alone wrote.
+    `continuations/` holds what the teacher alone wrote. `effort` and `date` are as in Sample.
     """
 
     drafts: Draft
@@ -34,12 +35,14 @@ class Revise(Stage):
     sampling: Sampling
     cut_beyond: float = 0.5
     system: str | None = None
+    effort: Literal["", "low", "medium", "high"] = ""
+    date: str = ""
     seed: int = 0
 
     def service(self) -> Service:
         return Service(model=self.teacher, engine=self.engine, sampling=self.sampling)
 
-    def requests(self, drafts: list[Generation], tokens: StudentTokens) -> Iterator[Request]:
+    def requests(self, drafts: Iterable[Generation], tokens: StudentTokens) -> Iterator[Request]:
         for draft in drafts:
             beginning = self.cut(draft, tokens)
             yield Request(
@@ -50,6 +53,8 @@ class Revise(Stage):
                 seed=draw_seed(self.seed, draft.question, draft.draw),
                 prefix=beginning,
                 kept={**draft.kept, "student_bytes": len(beginning.encode())},
+                effort=self.effort,
+                date=self.date,
             )
 
     def cut(self, draft: Generation, tokens: StudentTokens) -> str:
@@ -59,23 +64,28 @@ class Revise(Stage):
         return tokens.prefix(draft.text, rng.randint(int(length * self.cut_beyond), max(length - 1, 0)))
 
     def run(self, out: Path, context: Context) -> None:
-        rows = read_rows(context.path(self.drafts) / "generations.jsonl", Generation)
-        truncated = sorted((row for row in rows if row.truncated), key=lambda row: row.question)
-        if not truncated:
+        drafts = context.path(self.drafts) / "generations.jsonl"
+        total = sum(1 for _ in truncated(drafts))
+        if not total:
             raise StageError(
                 "no draft of the student was truncated, so there is nothing to revise",
                 f"{self.drafts.questions} drafts were capped at {self.drafts.cap} × the teacher's tokens: "
                 "draft more questions or lower the cap.",
             )
         tokens = StudentTokens(context.path(self.drafts.student) / "model")
-        requests = {(each.question, each.draw): each for each in self.requests(truncated, tokens)}
         continued = out / "continuations"
         continued.mkdir(exist_ok=True)
-        ask(requests.values(), len(requests), self.service(), continued, context)
-        write_rows(
-            out / "generations.jsonl",
-            (
-                replace(row, text=requests[row.question, row.draw].prefix + row.text)
-                for row in read_rows(continued / "generations.jsonl", Generation)
-            ),
-        )
+        ask(self.requests(truncated(drafts), tokens), total, self.service(), continued, context)
+        ends = read_in_order(continued / "generations.jsonl", Generation)
+        write_rows(out / "generations.jsonl", map(joined, truncated(drafts), ends))
+
+
+def truncated(drafts: Path) -> Iterator[Generation]:
+    """The drafts that ran out of tokens, in order of question and draw."""
+    return (row for row in read_in_order(drafts, Generation) if row.truncated)
+
+
+def joined(draft: Generation, end: Generation) -> Generation:
+    """The student's beginning, as it was cut, and the teacher's end."""
+    beginning = draft.text.encode()[: end.kept["student_bytes"]].decode()
+    return replace(end, text=beginning + end.text)

@@ -1,7 +1,7 @@
 """Collect, draft, revise and mix: what is chosen, where it is cut, when a run must fail."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from harness.types import Generation, Question, Sampling
 from pipeline.collect import Collect, MicroSource, Removed, judge
 from pipeline.draft import Draft, choose
 from pipeline.mix import Mix, renumbered
-from pipeline.revise import Revise
+from pipeline.revise import Revise, joined
 from pipeline.tokenizer import StudentTokens
 from tests.pipeline.rows import row
 
@@ -68,8 +68,11 @@ def test_collect_takes_the_count_of_each_domain(context: tuple[RunStore, Context
 
 
 def test_drafts_are_chosen_by_question_not_by_the_order_of_rows() -> None:
-    rows = [row("a b c", f"q{n}") for n in range(20)]
-    assert [one.question for one in choose(rows, 5, 0)] == [one.question for one in choose(rows[::-1], 5, 0)]
+    keys = [(f"q{n}", draw) for n in range(20) for draw in (2, 1)]
+    chosen = choose(keys, 5, 0)
+    assert chosen == choose(keys[::-1], 5, 0)
+    assert len(chosen) == 5
+    assert {draw for _, draw in chosen} == {1}
 
 
 def test_a_draft_is_capped_at_a_multiple_of_the_teachers_tokens() -> None:
@@ -93,6 +96,12 @@ def test_a_draft_is_cut_at_a_token_border_beyond_half_and_always_at_the_same() -
         assert beginning == revise.cut(whole, tokens)
 
 
+def test_a_revision_is_the_students_exact_beginning_and_the_teachers_end() -> None:
+    draft = row("<think>\né um so", "q", finish="length")
+    end = replace(row(" 4\n</think>\n4"), kept={**draft.kept, "student_bytes": len("<think>\né".encode())})
+    assert joined(draft, end).text == "<think>\né 4\n</think>\n4"
+
+
 def test_too_few_mixed_policy_rows_fail_the_run_with_the_numbers(context: tuple[RunStore, Context]) -> None:
     store, run = context
     mixed, own = Rows(texts=("a",)), Rows(texts=("b", "c"))
@@ -114,7 +123,7 @@ def test_a_mix_holds_all_mixed_rows_and_some_of_the_teachers(context: tuple[RunS
 
 
 def test_a_question_with_rows_of_both_kinds_has_no_draw_twice() -> None:
-    rows = renumbered([row("mixed", "a", 0), row("own", "a", 0), row("own", "b", 2)])
+    rows = list(renumbered([row("mixed", "a", 0), row("own", "a", 0), row("own", "b", 2)]))
     assert [(one.question, one.draw, one.kept["drawn"]) for one in rows] == [
         ("a", 0, 0),
         ("a", 1, 0),
