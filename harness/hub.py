@@ -1,41 +1,48 @@
-"""Pinned data sets and models: a local folder first, else the Hugging Face Hub.
+"""Pinned data sets and models: a local folder first, else a hub.
 
-A folder (`--data DIR`, HARNESS_DATA) may be laid out in three ways, tried in this order:
+A folder (`--data DIR`, HARNESS_DATA) may be laid out in these ways, tried in this order:
 
     aime/aime24.jsonl                                    the benchmark's own name for the file
-    ORG/NAME/train.jsonl                                 a clone of the Hub repository
-    datasets--ORG--NAME/snapshots/REVISION/train.jsonl   the Hub's cache
+    ORG/NAME/train.jsonl                                 a clone of the repository
+    datasets--ORG--NAME/snapshots/REVISION/train.jsonl   Hugging Face's cache
+    datasets/ORG--NAME/snapshots/REVISION/train.jsonl    ModelScope's cache
+    datasets/ORG/NAME/train.jsonl                        ModelScope's cache before 1.38, dots as ___
 
-The Hub is asked for a commit, never for a branch. "unpinned" is resolved once, at the first
-download, and written into `harness.lock`; from then on that commit is the pin.
+A hub is asked for a commit, never for a branch. "unpinned" is resolved once, at the first
+download, and written into `harness.lock`; from then on that commit is the pin. A commit is one hub's
+own: what is unpinned is locked for each hub apart. Benchmarks come from Hugging Face alone, where their
+pins are from.
 """
 
+import fnmatch
 import hashlib
 import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from harness.errors import DataError, UsageError
 from harness.files import write_json, write_whole
+from harness.hubs import HubFailure, HubName, HuggingFace, Kind, hub_named
 from harness.stage import Json, Stage, described
 
 if TYPE_CHECKING:
+    from harness.machine import Machine
     from harness.store import Context
-
-Kind = Literal["dataset", "model"]
 
 UNPINNED = "unpinned"
 LOCK = Path("harness.lock")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+SHARD = re.compile(r"(.*)-\d{5}-of-(\d{5})\.")
 
 
 def check_revision(repo: str, revision: str) -> None:
@@ -151,7 +158,7 @@ def find_file(
         return Found(path=local, origin="local")
     try:
         commit = resolve(repo, revision, "dataset", lock)
-        return Found(path=download_file(repo, commit, wanted, "dataset"), origin=commit)
+        return Found(path=HuggingFace().first_of(repo, commit, wanted, "dataset"), origin=commit)
     except HubFailure as failure:
         raise not_found(repo, revision, wanted, known, places, failure, terms) from failure
 
@@ -163,6 +170,73 @@ def find_local(
     check_revision(repo, revision)
     places = local_places(repo, revision, list(names), data, list(aliases), "dataset")
     return next((place for place in places if place.is_file()), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundFiles:
+    """The files of a data set, sorted by path, and where they came from: "local", or the commit."""
+
+    paths: tuple[Path, ...]
+    origin: str
+
+
+def find_files(
+    repo: str,
+    revision: str,
+    patterns: Iterable[str],
+    data: Path | None,
+    hub: HubName = "huggingface",
+    lock: Lock = Lock(),
+) -> FoundFiles:
+    """All files that match the first of `patterns` that matches any, from the folder `data` or the hub.
+
+    Patterns are of paths in the repository; `*` matches across folders. Raises DataError where there are
+    none, or where one of `…-00003-of-00010` is missing.
+    """
+    check_revision(repo, revision)
+    wanted = list(patterns)
+    local = find_local_files(repo, revision, wanted, data)
+    if local is not None:
+        return local
+    try:
+        commit = resolve(repo, revision, "dataset", lock, hub)
+        source = hub_named(hub)
+        names = matching(source.files(repo, commit, "dataset"), wanted)
+        if not names:
+            raise HubFailure(f"commit {commit} has no file that matches")
+        check_shards(f"{repo} at {commit}", names)
+        folder = source.download(repo, commit, names, "dataset")
+    except HubFailure as failure:
+        folders = list(local_folders(repo, revision, data, "dataset")) if data else []
+        raise not_found(repo, revision, wanted, [], folders, failure, "") from failure
+    return FoundFiles(paths=tuple(folder / name for name in names), origin=commit)
+
+
+def find_local_files(repo: str, revision: str, patterns: list[str], data: Path | None) -> FoundFiles | None:
+    """As `find_files`, in the data folder alone; None where it has nothing."""
+    for folder in local_folders(repo, revision, data, "dataset") if data else ():
+        present = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        if names := matching(present, patterns):
+            check_shards(str(folder), names)
+            return FoundFiles(paths=tuple(folder / name for name in names), origin="local")
+    return None
+
+
+def matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """The names that match the first pattern that any name matches."""
+    present = list(names)
+    return next((found for pattern in patterns if (found := fnmatch.filter(present, pattern))), [])
+
+
+def check_shards(where: str, names: list[str]) -> None:
+    """Raises DataError where a set of `…-of-00010` files has not ten."""
+    groups = Counter(found.groups() for name in names if (found := SHARD.match(name)))
+    for (prefix, expected), present in groups.items():
+        if present != int(expected):
+            raise DataError(
+                f"{where} holds {present} of the {int(expected)} files {prefix}-*-of-{expected}",
+                "Download the rest: a part of a data set would pass for the whole.",
+            )
 
 
 def local_places(
@@ -177,9 +251,16 @@ def local_places(
 
 
 def local_folders(repo: str, revision: str, data: Path, kind: Kind) -> Iterable[Path]:
-    """Folders that may hold a repository: a clone, then the Hub cache's snapshots."""
+    """Folders that may hold a repository: a clone, then the hubs' caches."""
+    owner, _, name = repo.partition("/")
     yield data / repo
-    snapshots = data / f"{kind}s--{repo.replace('/', '--')}" / "snapshots"
+    yield from snapshots_of(repo, revision, data / f"{kind}s--{owner}--{name}" / "snapshots")
+    yield from snapshots_of(repo, revision, data / f"{kind}s" / f"{owner}--{name}" / "snapshots")
+    yield data / f"{kind}s" / owner / name.replace(".", "___")
+
+
+def snapshots_of(repo: str, revision: str, snapshots: Path) -> Iterable[Path]:
+    """The pinned snapshot of a hub's cache, or the only one."""
     if revision != UNPINNED:
         yield snapshots / revision
         return
@@ -190,14 +271,6 @@ def local_folders(repo: str, revision: str, data: Path, kind: Kind) -> Iterable[
             "Pin the commit, or leave one snapshot there.",
         )
     yield from present
-
-
-class HubFailure(Exception):
-    """The Hub did not give what was asked for; `gated` where its terms must be accepted first."""
-
-    def __init__(self, message: str, gated: bool = False) -> None:
-        super().__init__(message)
-        self.gated = gated
 
 
 def not_found(
@@ -212,77 +285,32 @@ def not_found(
     """The error for data that is neither in the folder nor to be had from the Hub."""
     looked = ", ".join(map(str, places)) or "no data folder was given"
     local = aliases[0] if aliases else f"{repo}/{names[0]}"
-    remedy = f"Put it at {local} under the data folder (--data DIR or HARNESS_DATA), or connect to the Hub."
+    remedy = f"Put it at {local} under the data folder (--data DIR or HARNESS_DATA), or connect to the hub."
     if failure.gated or terms:
         remedy = f"{terms or 'The data set is gated.'} Then `hf auth login`. {remedy}"
     return DataError(
         f"{repo} at revision {revision}: {' or '.join(names)} not found. "
-        f"Looked in: {looked}; the Hub: {failure}",
+        f"Looked in: {looked}; the hub: {failure}",
         remedy.strip(),
     )
 
 
-def resolve(repo: str, revision: str, kind: Kind, lock: Lock) -> str:
+def resolve(repo: str, revision: str, kind: Kind, lock: Lock, hub: HubName = "huggingface") -> str:
     """The commit to download: the pin, the locked one, or the newest, which is then locked."""
     if revision != UNPINNED:
         return revision
-    locked = lock.revision(repo)
+    entry = locked_as(repo, hub)
+    locked = lock.revision(entry)
     if locked:
         return locked
-    commit = newest_commit(repo, kind)
-    lock.add(repo, "revision", commit)
+    commit = hub_named(hub).newest_commit(repo, kind)
+    lock.add(entry, "revision", commit)
     return commit
 
 
-def newest_commit(repo: str, kind: Kind) -> str:
-    from huggingface_hub import HfApi
-
-    with HubFailures():
-        commit = HfApi().repo_info(repo, repo_type=kind).sha
-    if not commit:
-        raise HubFailure(f"no commit is named for {repo}")
-    return commit
-
-
-def download_file(repo: str, commit: str, names: list[str], kind: Kind) -> Path:
-    """The first of `names` that the repository has at this commit."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    for name in names:
-        try:
-            with HubFailures(let=EntryNotFoundError, but=LocalEntryNotFoundError):
-                return Path(hf_hub_download(repo, name, repo_type=kind, revision=commit))
-        except EntryNotFoundError:
-            continue
-    raise HubFailure(f"commit {commit} has none of {', '.join(names)}")
-
-
-def download_model(repo: str, commit: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    with HubFailures():
-        return Path(snapshot_download(repo, revision=commit, allow_patterns=list(MODEL_FILES)))
-
-
-class HubFailures:
-    """A context that turns the Hub client's errors into HubFailure, except for `let` that is no `but`."""
-
-    def __init__(self, let: type[Exception] | None = None, but: type[Exception] | None = None) -> None:
-        self.let, self.but = let, but
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
-
-        http_error = HfHubHTTPError.__bases__[0]  # of httpx or httpx2, as the Hub client's version has it
-        if not isinstance(error, (http_error, OSError, ValueError)):
-            return
-        if self.let and isinstance(error, self.let) and not (self.but and isinstance(error, self.but)):
-            return
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise HubFailure(first, gated=isinstance(error, GatedRepoError)) from error
+def locked_as(repo: str, hub: HubName) -> str:
+    """The repository's name in the lock file: commits of two hubs have nothing in common."""
+    return repo if hub == "huggingface" else f"{hub}:{repo}"
 
 
 # Checkpoints --------------------------------------------------------------------------------
@@ -324,7 +352,7 @@ def check_checkpoint(folder: Path) -> None:
 class Checkpoint(Stage):
     """A model that exists already; its directory is `model` below this stage's.
 
-    From the Hub: `source` is the repository, `revision` the commit or "unpinned". From a folder:
+    From a hub: `source` is the repository, `revision` the commit or "unpinned". From a folder:
     `source` is a label, `sha256` its content (`checkpoint_hash`), and `path` where it stands; the
     path is no part of the identity.
     """
@@ -343,7 +371,7 @@ class Checkpoint(Stage):
         return identity
 
     def run(self, out: Path, context: "Context") -> None:
-        folder, origin = self.find(context.machine.data)
+        folder, origin = self.find(context.machine)
         check_checkpoint(folder)
         if self.sha256 and (found := checkpoint_hash(folder)) != self.sha256:
             raise DataError(
@@ -353,21 +381,25 @@ class Checkpoint(Stage):
         copy_files(model_files(folder), out / "model", link=origin != "local")
         write_json(out / "source.json", {"source": self.source, "origin": origin, "sha256": self.sha256})
 
-    def find(self, data: Path | None) -> tuple[Path, str]:
-        """The checkpoint's folder, and its origin: "local" or the Hub commit."""
+    def find(self, machine: "Machine") -> tuple[Path, str]:
+        """The checkpoint's folder, and its origin: "local" or the commit."""
         if self.path is not None:
             return self.path, "local"
         check_revision(self.source, self.revision)
-        folders = list(local_folders(self.source, self.revision, data, "model")) if data else []
-        for folder in folders:
-            if folder.is_dir():
-                return folder, "local"
+        folder, folders = self.find_local(machine.data)
+        if folder is not None:
+            return folder, "local"
         try:
-            commit = resolve(self.source, self.revision, "model", Lock())
-            return download_model(self.source, commit), commit
+            commit = resolve(self.source, self.revision, "model", Lock(), machine.hub)
+            return hub_named(machine.hub).download(self.source, commit, list(MODEL_FILES), "model"), commit
         except HubFailure as failure:
             wanted = (["the checkpoint"], [self.source], folders)
             raise not_found(self.source, self.revision, *wanted, failure, "") from failure
+
+    def find_local(self, data: Path | None) -> tuple[Path | None, list[Path]]:
+        """The checkpoint's folder below the data folder, and where it may stand there."""
+        folders = list(local_folders(self.source, self.revision, data, "model")) if data else []
+        return next((folder for folder in folders if folder.is_dir()), None), folders
 
 
 def copy_files(files: list[Path], folder: Path, link: bool) -> None:

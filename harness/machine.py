@@ -16,6 +16,7 @@ import msgspec
 from platformdirs import user_cache_path
 
 from harness.errors import UsageError
+from harness.hubs import HubName
 
 SandboxName = Literal["auto", "docker", "bubblewrap"]
 
@@ -57,15 +58,32 @@ class SandboxSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Machines with equally many GPUs that train together. The harness runs on the first of them,
+    which the others reach at `master_address`; runs, base and data lie in a folder that all share."""
+
+    nodes: int = 1
+    master_address: str = "127.0.0.1"
+    master_port: int = 29500
+
+
+@dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Paths, ports, concurrency and environments of one computer."""
+    """Paths, ports, concurrency and environments of one computer.
+
+    `hub` is where checkpoints and training data are downloaded from. `columns` renames what the table of
+    sources expects, by repository and role: `[columns."nvidia/AceReason-1.1-SFT"] question = "problem"`.
+    """
 
     environments: Path = field(default_factory=default_environments)
     data: Path | None = None
+    hub: HubName = "huggingface"
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
     concurrency: int = 64
     gpus: int = field(default_factory=count_gpus)
     port: int = 0
     train_threads: int = 1
+    training: TrainingSettings = field(default_factory=TrainingSettings)
     engines: dict[str, EngineSettings] = field(default_factory=dict)
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
 

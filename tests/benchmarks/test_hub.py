@@ -26,6 +26,7 @@ from harness.hub import (
     read_jsonl,
     row_hash,
 )
+from harness.machine import Machine
 
 COMMIT = "c" * 40
 ROWS = b'{"id": "a", "x": 1}\n'
@@ -181,7 +182,7 @@ def made_up_checkpoint(folder: Path, weights: bytes = b"weights") -> Path:
 
 
 def context(data: Path | None = None) -> SimpleNamespace:
-    return SimpleNamespace(machine=SimpleNamespace(data=data))
+    return SimpleNamespace(machine=Machine(data=data, gpus=0))
 
 
 def test_checkpoint_is_its_content_wherever_it_stands(tmp_path: Path):
