@@ -99,6 +99,18 @@ def place_options(command: Any) -> Any:
     return command
 
 
+def recipe_options(command: Any) -> Any:
+    """--from and --engine, which choose among a recipe's forms."""
+    command = click.option("--engine", help="Engine instead of the recipe's.")(command)
+    return click.option(
+        "--from",
+        "entry",
+        metavar="ENTRY",
+        help="Where to start: questions (everything), data (the released training set), "
+        "checkpoint (evaluate the released model). [default: questions]",
+    )(command)
+
+
 @click.group(cls=Suggesting, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dasd-harness")
 def cli() -> None:
@@ -139,12 +151,14 @@ def setup(name: str, runs: Path, data: Path | None, machine: Path | None) -> Non
 
 @cli.command()
 @click.argument("recipe")
-@click.option("--engine", help="Engine instead of the recipe's.")
+@recipe_options
 @place_options
-def plan(recipe: str, engine: str | None, runs: Path, data: Path | None, machine: Path | None) -> None:
+def plan(
+    recipe: str, entry: str | None, engine: str | None, runs: Path, data: Path | None, machine: Path | None
+) -> None:
     """What of RECIPE is done, partial or missing, and which field changed."""
     place = Place(runs, data, machine)
-    found = find_recipe(recipe, engine)
+    found = find_recipe(recipe, engine, entry)
     for line in place.store().plan(found.name, found.labels()):
         rows = f"  {line.rows} rows" if line.rows else ""
         click.echo(f"{line.state:8} {line.label:28} {line.stage.key}{rows}")
@@ -155,14 +169,20 @@ def plan(recipe: str, engine: str | None, runs: Path, data: Path | None, machine
 @cli.command()
 @click.argument("recipe")
 @click.option("--until", help="Stop after this stage (a label that `harness plan` shows).")
-@click.option("--engine", help="Engine instead of the recipe's.")
+@recipe_options
 @place_options
 def reproduce(
-    recipe: str, until: str | None, engine: str | None, runs: Path, data: Path | None, machine: Path | None
+    recipe: str,
+    until: str | None,
+    entry: str | None,
+    engine: str | None,
+    runs: Path,
+    data: Path | None,
+    machine: Path | None,
 ) -> None:
     """Run RECIPE to its report. Running it again continues or shows what is done."""
     place = Place(runs, data, machine)
-    found = find_recipe(recipe, engine)
+    found = find_recipe(recipe, engine, entry)
     labels = found.labels(until)
     with running(place) as (store, context):
         build(store, context, found.name, labels)
@@ -266,7 +286,7 @@ def regrade(
     With --set the verdicts go into a run of another name, and RUN stays as it is.
     """
     from harness.recipe import checked_name
-    from harness.runs import as_recipe, evaluations, published_of, regraded
+    from harness.runs import as_recipe, compared_with, evaluations, regraded
     from reports.comparison import compare_runs, print_comparison
 
     place, chosen = Place(runs, data, machine), pairs_of(settings)
@@ -280,7 +300,7 @@ def regrade(
     with running(place) as (store, context):
         build(store, context, target, dict(marks))
     after = evaluations(store, target, benchmarks())
-    recipe = as_recipe(target, after, published_of(store, run))
+    recipe = as_recipe(target, after, **compared_with(store, run))
     show_report(store, recipe, {one.label: one.mark for one in after})
     print_comparison(compare_runs(store, before, after), (run, target), everything=True)
 
@@ -358,16 +378,18 @@ def benchmarks() -> "dict[str, Benchmark]":
     return discover(package, Benchmark)
 
 
-def find_recipe(name: str, engine: str | None) -> "Recipe":
-    """The recipe called `name`, on another engine where one is given."""
-    from harness.discover import find_engine, pick
+def find_recipe(name: str, engine: str | None = None, entry: str | None = None) -> "Recipe":
+    """The recipe called `name`, from another entry point or on another engine where one is given."""
+    from harness.discover import find_engine, pick, suggestion
 
     found = pick("recipe", name, recipes())
-    if engine is None:
+    if entry is not None and entry not in found.entries:
+        raise UsageError(f"{name} cannot start from {entry!r}. {suggestion(entry, found.entries)}")
+    if engine is None and entry is None:
         return found
-    if found.on is None:
+    if found.make is None:
         raise UsageError(f"the recipe {name!r} runs on {found.engine} only", "Leave --engine out.")
-    return found.on(find_engine(engine).name)
+    return found.make(entry or found.entries[0], find_engine(engine or found.engine).name)
 
 
 def windowed(found: "Benchmark", start: str, end: str) -> "Benchmark":
@@ -441,7 +463,7 @@ def show_report(
 def find_run(store: "RunStore", name: str, engine: str | None) -> "tuple[Recipe, Mapping[str, Stage]]":
     """A recipe with its stages, or a run that only its folder knows. Raises UsageError for neither."""
     from harness.discover import suggestion
-    from harness.runs import as_recipe, evaluations, known_runs, published_of
+    from harness.runs import as_recipe, compared_with, evaluations, known_runs
 
     known = recipes()
     if name in known or engine:
@@ -451,7 +473,8 @@ def find_run(store: "RunStore", name: str, engine: str | None) -> "tuple[Recipe,
     if name not in kept:
         raise UsageError(f"unknown recipe or run {name!r}. {suggestion(name, [*known, *kept])}")
     marked = evaluations(store, name, benchmarks())
-    return as_recipe(name, marked, published_of(store, name)), {one.label: one.mark for one in marked}
+    found = as_recipe(name, marked, **compared_with(store, name))
+    return found, {one.label: one.mark for one in marked}
 
 
 def evaluated(store: "RunStore", text: str) -> "list[Evaluated]":

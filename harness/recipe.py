@@ -25,9 +25,11 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A reproduction. `stages` are in the order a reader wants; `published` names the claims' file.
+    """A reproduction. `stages` are in the order a reader wants; `published` names the claims' file and
+    `claimed` whose claims in it are meant, where they are not those of the recipe it is named after.
 
-    `on` makes the same recipe for another engine.
+    `entries` are the points at which the reproduction may start, the whole of it first. `make(entry,
+    engine)` makes the same recipe from one of them and on an engine.
     """
 
     name: str
@@ -36,8 +38,10 @@ class Recipe:
     models: dict[str, Row]
     benchmarks: tuple[Benchmark, ...]
     engine: str
-    on: "Callable[[str], Recipe] | None" = None
+    entries: tuple[str, ...] = ("questions",)
+    make: "Callable[[str, str], Recipe] | None" = None
     published: str = ""
+    claimed: str = ""
     limit: int | None = None
 
     def marks(self) -> dict[str, Mark]:

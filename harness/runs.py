@@ -152,16 +152,17 @@ def with_settings(benchmark: Benchmark, settings: Mapping[str, str]) -> Benchmar
     return replace(benchmark, **changed)
 
 
-def published_of(store: RunStore, name: str) -> str:
-    """The claims that a run was made to be compared with, as its `recipe.json` says; empty for none."""
+def compared_with(store: RunStore, name: str) -> dict[str, str]:
+    """The claims that a run was made to be compared with, as its `recipe.json` says: what `as_recipe`
+    takes. Empty for a run without claims."""
     try:
         told: dict[str, str] = json.loads((store.root / name / RECIPE).read_bytes())
     except FileNotFoundError:
-        return ""
-    return told["published"]
+        return {}
+    return {field: told[field] for field in ("published", "claimed") if told.get(field)}
 
 
-def as_recipe(name: str, found: list[Evaluated], published: str = "") -> Recipe:
+def as_recipe(name: str, found: list[Evaluated], published: str = "", claimed: str = "") -> Recipe:
     """A recipe of just these rows and benchmarks, so that they are reported as any other run is."""
     rows = dict.fromkeys(one.row for one in found)
     measured = {one.benchmark: one.mark.asked.benchmark for one in found}
@@ -173,6 +174,7 @@ def as_recipe(name: str, found: list[Evaluated], published: str = "") -> Recipe:
         models={one.row: Row(model=one.mark.asked.model, system=one.mark.asked.system) for one in found},
         benchmarks=tuple(measured.values()),
         published=published,
+        claimed=claimed,
         engine=first.engine,
         limit=first.limit,
     )
@@ -191,6 +193,7 @@ def write_recipe(store: RunStore, recipe: Recipe) -> None:
             "rows": list(recipe.models),
             "benchmarks": [benchmark.name for benchmark in recipe.benchmarks],
             "published": recipe.published,
+            "claimed": recipe.claimed,
         },
     )
 

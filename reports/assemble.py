@@ -30,7 +30,7 @@ def assemble(
     measurements = list(measured(store, labels))
     entries = [
         replace(entry, spread=spread(varied, entry.row, entry.benchmark))
-        for entry in build_entries(claimed_name(recipe), published, measurements)
+        for entry in build_entries(claimed(recipe), published, measurements)
     ]
     return Report(
         recipe=recipe.name,
@@ -44,9 +44,9 @@ def assemble(
     )
 
 
-def claimed_name(recipe: Recipe) -> str:
-    """The recipe that the claims name: another seed of a recipe is compared with the same values."""
-    return recipe.published.replace("_", "-") if recipe.published else recipe.name
+def claimed(recipe: Recipe) -> str:
+    """The recipe that the claims name: another seed, or another way in, is compared with the same."""
+    return recipe.claimed or recipe.published.replace("_", "-") or recipe.name
 
 
 def measured(store: RunStore, labels: Mapping[str, Stage]) -> Iterator[Measurement]:

@@ -17,7 +17,7 @@ from harness.files import write_json, write_rows
 from harness.generate import read_rows
 from harness.machine import Machine
 from harness.progress import PlainProgress
-from harness.runs import Stored, as_recipe, evaluations, published_of, regraded, with_settings, write_recipe
+from harness.runs import Stored, as_recipe, compared_with, evaluations, regraded, with_settings, write_recipe
 from harness.serve import ServerPool
 from harness.store import Context, Runner, RunStore
 from harness.types import Grade
@@ -86,10 +86,10 @@ def test_the_report_of_a_run_needs_no_recipe(place: tuple[RunStore, Context]) ->
 def test_a_run_keeps_the_claims_that_it_was_made_for(place: tuple[RunStore, Context]) -> None:
     store, _ = place
     finished(place, "mine", "sft-1", right=4)
-    assert published_of(store, "mine") == ""
+    assert compared_with(store, "mine") == {}
     recipe = as_recipe("mine", evaluations(store, "mine", BENCHMARKS), "dasd_micro")
     write_recipe(store, recipe)
-    assert published_of(store, "mine") == "dasd_micro"
+    assert compared_with(store, "mine") == {"published": "dasd_micro"}
 
 
 def test_a_run_is_regraded_though_its_checkpoint_is_gone(place: tuple[RunStore, Context]) -> None:

@@ -6,7 +6,6 @@ values it is compared with are our own runs of other seeds (`reports/dasd_micro/
 """
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from benchmarks.micro import micro_code, micro_math, micro_science
@@ -142,7 +141,7 @@ def dasd_micro(seed: int, engine: str = "vllm") -> Recipe:
         },
         benchmarks=benchmarks,
         engine=engine,
-        on=partial(dasd_micro, seed),
+        make=lambda entry, engine: dasd_micro(seed, engine),
         published="dasd_micro",
     )
 
