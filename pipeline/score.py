@@ -1,103 +1,202 @@
 """Score: the log-probability that a model gives to each token of the kept responses (report §4).
 
-A forward pass over the teacher's text in the model's own tokenization. Tokenizers may differ, so
-every token comes with its UTF-8 length and sentences are the common unit.
+The teacher's text in the model's own tokenization, by a forward pass or through a vLLM server. Tokenizers
+may differ, so every token comes with its UTF-8 length and sentences are the common unit.
+
+Prompt and response are tokenized apart, as in training. Where the chat template itself opens `<think>`
+and the response brings its own, the template's is left out: the model sees it once, as it was trained.
 """
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from queue import SimpleQueue
+from typing import ClassVar, Literal
 
-from harness.evaluate import conversation
-from harness.files import write_rows
-from harness.generate import read_rows
-from harness.stage import Stage
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.chat import OPEN, opens_thinking
+from harness.errors import DataError
+from harness.evaluate import conversation, in_order
+from harness.generate import SESSION, check_session, decode
+from harness.progress import Counter
+from harness.stage import Service, Stage
 from harness.store import Context
-from harness.types import Generation
-from pipeline.quiet import quiet
+from harness.tokens import NAME, Key, TokenFile, tokens
+from harness.types import Sampling
+from pipeline.logprobs import Encoded, Forward, devices, fingerprint
+from pipeline.served_logprobs import ServedLogprobs
 from pipeline.tokenizer import StudentTokens
 
-if TYPE_CHECKING:
-    import torch
+BATCH_BYTES = 16_384  # about 4K tokens, which keep a GPU busy; a longer response goes alone
 
-BATCH = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenScores:
-    """Natural log-probabilities of a response's tokens and their UTF-8 lengths."""
-
-    question: str
-    draw: int
-    logprobs: list[float]
-    token_bytes: list[int]
+Batch = list["Place"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Stage):
-    """Writes scores.jsonl, a row a response, in the order of the responses."""
+    """Writes tokens.arrow: ids, log-probabilities and UTF-8 lengths of each response's tokens.
+
+    An interrupted run goes on behind the last row that it wrote, with the same numbers: batches depend
+    on all responses, not on what is left of them.
+    """
+
+    version: ClassVar[int] = 2
 
     responses: Stage
     model: Stage
     system: str | None = None
+    through: Literal["forward", "vllm"] = "forward"
+
+    def service(self) -> Service | None:
+        if self.through == "forward":
+            return None
+        sampling = Sampling(temperature=1.0, max_tokens=1)
+        return Service(model=self.model, engine=self.through, sampling=sampling)
 
     def run(self, out: Path, context: Context) -> None:
-        rows = list(read_rows(context.path(self.responses) / "generations.jsonl", Generation))
-        scorer = Scorer(context.path(self.model) / "model", self.system, context.machine.train_threads)
-        scores: dict[tuple[str, int], TokenScores] = {}
-        by_length = sorted(rows, key=lambda row: len(row.text))
-        with context.progress.counter("scoring", len(rows)) as counter:
-            for start in range(0, len(by_length), BATCH):
-                for score in scorer.score(by_length[start : start + BATCH]):
-                    scores[score.question, score.draw] = score
-                    counter.advance(tokens=len(score.logprobs))
-        write_rows(out / "scores.jsonl", (scores[row.question, row.draw] for row in rows))
+        responses = Responses(context.path(self.responses) / "generations.jsonl")
+        with TokenFile(out / NAME) as file:
+            todo = responses.batches(without=file.keys)
+            if not todo:
+                return
+            with context.progress.counter("scoring", len(responses.places), len(file.keys)) as counter:
+                save = Saving(file, counter)
+                if service := self.service():
+                    self.ask(todo, responses, service, save, context)
+                else:
+                    self.compute(todo, responses, save, context)
+
+    def compute(self, todo: list[Batch], responses: "Responses", save: "Saving", context: Context) -> None:
+        """A copy of the model on every GPU, or one on the CPU; the next batch is tokenized meanwhile."""
+        model = context.path(self.model) / "model"
+        places, text_tokens = devices(context.machine.gpus), StudentTokens(model)
+        check_session(save.file.path.with_name(SESSION), fingerprint(places[0]), bool(save.file.keys))
+        free: SimpleQueue[Forward] = SimpleQueue()
+        for place in places:
+            free.put(Forward(model, place, context.machine.train_threads))
+
+        def work(batch: Batch) -> list[tuple[Encoded, NDArray[np.float32]]]:
+            rows = [encoded(responses.read(place), text_tokens, self.system) for place in batch]
+            forward = free.get()
+            try:
+                return list(zip(rows, forward.logprobs(rows), strict=True))
+            finally:
+                free.put(forward)
+
+        for found in in_order(work, todo, 2 * len(places)):
+            for row, logprobs in found:
+                save(row, logprobs)
+
+    def ask(
+        self, todo: list[Batch], responses: "Responses", service: Service, save: "Saving", context: Context
+    ) -> None:
+        endpoint = context.endpoint(service)
+        check_session(save.file.path.with_name(SESSION), endpoint.fingerprint, bool(save.file.keys))
+        text_tokens = StudentTokens(context.path(self.model) / "model")
+        missing = (place for place in chain.from_iterable(todo) if place.key not in save.file.keys)
+        rows = (encoded(responses.read(place), text_tokens, self.system) for place in missing)
+        concurrency = context.machine.concurrency
+        asking = ServedLogprobs(endpoint, save, concurrency=concurrency, progress=save.counter)
+        asyncio.run(asking.run(rows))
 
 
-class Scorer:
-    """One model in memory, in float32."""
+class Saving:
+    """Appends each row that the file does not hold yet, and counts it."""
 
-    def __init__(self, model: Path, system: str | None, threads: int) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM
+    def __init__(self, file: TokenFile, counter: Counter) -> None:
+        self.file = file
+        self.counter = counter
 
-        quiet()
-        torch.set_num_threads(threads)
-        self.tokens = StudentTokens(model)
-        self.system = system
-        self.model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-
-    def score(self, rows: list[Generation]) -> Iterator[TokenScores]:
-        """The scores of one batch. Sequences are padded on the right; padding is never attended."""
-        import torch
-
-        prompts = [
-            self.tokens.ids(self.tokens.template.render(conversation(row.kept["prompt"], self.system)))
-            for row in rows
-        ]
-        responses = [self.tokens.ids(row.text) for row in rows]
-        width = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-            filled = len(prompt) + len(response)
-            ids[i, :filled] = torch.tensor(prompt + response)
-            mask[i, :filled] = 1
-        with torch.inference_mode():
-            logits = self.model(input_ids=ids, attention_mask=mask).logits
-        chosen = chosen_logprobs(logits, ids)
-        for i, row in enumerate(rows):
-            start, end = len(prompts[i]), len(prompts[i]) + len(responses[i])
-            yield TokenScores(
-                question=row.question,
-                draw=row.draw,
-                logprobs=[round(value, 5) for value in chosen[i, start - 1 : end - 1].tolist()],
-                token_bytes=self.tokens.byte_lengths(row.text),
-            )
+    def __call__(self, row: Encoded, logprobs: NDArray[np.float32]) -> None:
+        if row.key not in self.file.keys:
+            self.file.append(row.key, tokens(row.response, logprobs, row.lengths))
+            self.counter.advance(tokens=len(row.response))
 
 
-def chosen_logprobs(logits: "torch.Tensor", ids: "torch.Tensor") -> "torch.Tensor":
-    """(batch, length - 1) log-probabilities of each next token, from (batch, length, vocabulary)."""
-    following = ids[:, 1:].unsqueeze(-1)
-    return logits[:, :-1].gather(-1, following).squeeze(-1) - logits[:, :-1].logsumexp(-1)
+class Kept(msgspec.Struct):
+    prompt: str
+
+
+class Response(msgspec.Struct):
+    """What scoring reads of a Generation."""
+
+    question: str
+    draw: int
+    text: str
+    kept: Kept
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a response stands in its file, and the UTF-8 length of its prompt and text."""
+
+    key: Key
+    start: int
+    line: int
+    size: int
+
+
+class Responses:
+    """A file of responses of which only the places are held: its texts may take 40 GB."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.decoder = msgspec.json.Decoder(Response)
+        self.places = list(self.found())
+
+    def found(self) -> Iterator[Place]:
+        start = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                row = decode(self.decoder, line, self.path, number)
+                size = len(row.text.encode()) + len(row.kept.prompt.encode())
+                yield Place(key=(row.question, row.draw), start=start, line=number, size=size)
+                start += len(line)
+
+    def read(self, place: Place) -> Response:
+        with self.path.open("rb") as file:
+            file.seek(place.start)
+            return decode(self.decoder, file.readline(), self.path, place.line)
+
+    def batches(self, without: Iterable[Key] = ()) -> list[Batch]:
+        """The batches of which a row is missing in `without`."""
+        held = set(without)
+        return [batch for batch in batches(self.places) if any(place.key not in held for place in batch)]
+
+
+def batches(places: Iterable[Place]) -> Iterator[Batch]:
+    """Responses of about one length together, the longest first: if memory is short, it is at once."""
+    ordered = iter(sorted(places, key=lambda place: (-place.size, place.key)))
+    for first in ordered:
+        yield [first, *islice(ordered, max(0, BATCH_BYTES // max(first.size, 1) - 1))]
+
+
+def encoded(row: Response, text_tokens: StudentTokens, system: str | None) -> Encoded:
+    """The tokens of a response and of the prompt before it.
+
+    Raises DataError where the tokenizer leaves out a part of the text.
+    """
+    rendered = text_tokens.template.render(conversation(row.kept.prompt, system))
+    prompt = text_tokens.ids(prompt_before(rendered, row.text))
+    found = text_tokens.tokenizer.encode(row.text, add_special_tokens=False)
+    ends = [0, *(end for _, end in found.offsets)]
+    lengths = [len(row.text[start:end].encode()) for start, end in pairwise(ends)]
+    if not prompt or sum(lengths) != len(row.text.encode()):
+        raise DataError(
+            f"the tokenizer covers {sum(lengths)} of {len(row.text.encode())} bytes of response "
+            f"{(row.question, row.draw)}, behind {len(prompt)} tokens of prompt",
+            "Every byte must belong to a token, behind a prompt: check the model's tokenizer.json.",
+        )
+    return Encoded(key=(row.question, row.draw), prompt=prompt, response=found.ids, lengths=lengths)
+
+
+def prompt_before(rendered: str, response: str) -> str:
+    """The prompt that stands before a response: one that brings its own `<think>` needs no other."""
+    if opens_thinking(rendered) and response.lstrip().startswith(OPEN):
+        return rendered.rstrip().removesuffix(OPEN)
+    return rendered

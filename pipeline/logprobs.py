@@ -1,0 +1,216 @@
+"""Log-probabilities of given tokens by a forward pass that never holds the logits of a whole text.
+
+The logits of 32K positions over 150K tokens would take 20 GB. Here the transformer gives its last
+hidden states, and the head is applied to `CHUNK` positions at a time: only the chosen token's logit and
+the log-sum-exp are kept. Rows are padded on the right and causal attention looks left, so no mask is
+needed, and attention stays linear in memory.
+"""
+
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import StageError
+from harness.tokens import Key
+from pipeline.quiet import quiet
+
+if TYPE_CHECKING:
+    import torch
+
+CHUNK = 512  # positions; their float32 logits over 151,936 tokens take 311 MB
+SAME = 0.01
+SERVED = "Score with this model through a server (through='vllm')."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """The tokens of one response behind those of its prompt. `lengths`: the response's, in UTF-8 bytes."""
+
+    key: Key
+    prompt: list[int]
+    response: list[int]
+    lengths: list[int]
+
+    @property
+    def ids(self) -> list[int]:
+        return [*self.prompt, *self.response]
+
+
+class Forward:
+    """One checkpoint on one device: float32 on a CPU, bfloat16 on a GPU.
+
+    Raises StageError where transformers has no attention of linear memory for it, or where its logits
+    are not a linear map of its last hidden states.
+    """
+
+    def __init__(self, model: Path, device: str, threads: int) -> None:
+        self.device = device
+        self.threads = threads
+        self.model = loaded(model, device)
+        self.head = plain_head(self.model)
+
+    def logprobs(self, batch: list[Encoded]) -> list[NDArray[np.float32]]:
+        """The natural log-probabilities of each row's response tokens, given all tokens before.
+
+        Raises StageError where a row is longer than the model's context, where the device's memory does
+        not suffice, or where a probability is not a number.
+        """
+        import torch
+
+        torch.set_num_threads(self.threads)  # OpenMP keeps this for each thread
+        self.check_lengths(batch)
+        try:
+            with torch.inference_mode():
+                values = self.flat(batch).cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise StageError(
+                f"{self.device} has too little memory for {len(batch)} rows, the longest of "
+                f"{max(len(row.ids) for row in batch)} tokens ({error})",
+                f"Free the GPU. {SERVED}",
+            ) from error
+        ends = accumulate((len(row.response) for row in batch), initial=0)
+        found = [values[start:end] for start, end in pairwise(ends)]
+        for row, logprobs in zip(batch, found, strict=True):
+            if not np.isfinite(logprobs).all():
+                raise StageError(
+                    f"the model gives no number for a token of response {row.key}",
+                    "Its weights, or their dtype, overflow: check the checkpoint.",
+                )
+        return found
+
+    def flat(self, batch: list[Encoded]) -> "torch.Tensor":
+        """The log-probabilities of all response tokens of the batch, one row after the other."""
+        import torch
+
+        hidden = self.model.base_model(input_ids=self.padded(batch), use_cache=False).last_hidden_state
+        predicting = torch.cat(
+            [hidden[i, len(row.prompt) - 1 : len(row.ids) - 1] for i, row in enumerate(batch)]
+        )
+        chosen = torch.tensor([token for row in batch for token in row.response], device=self.device)
+        return chosen_logprobs(predicting, chosen.long(), self.head)
+
+    def padded(self, batch: list[Encoded]) -> "torch.Tensor":
+        """(rows, longest) token ids, filled up with zeros that no token before them attends to."""
+        import torch
+
+        ids = torch.zeros(len(batch), max(len(row.ids) for row in batch), dtype=torch.long)
+        for i, row in enumerate(batch):
+            ids[i, : len(row.ids)] = torch.tensor(row.ids)
+        return ids.to(self.device)
+
+    def check_lengths(self, batch: list[Encoded]) -> None:
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        for row in batch:
+            if limit is not None and len(row.ids) > limit:
+                raise StageError(
+                    f"response {row.key} has {len(row.ids)} tokens with its prompt, the model takes {limit}",
+                    "Filter the responses to its context (max_tokens), or correct max_position_embeddings "
+                    "in its config.json.",
+                )
+
+
+def devices(gpus: int) -> list[str]:
+    """Where copies of the model go. Raises StageError where torch does not see the machine's GPUs."""
+    import torch
+
+    if not gpus:
+        return ["cpu"]
+    if not torch.cuda.device_count():
+        raise StageError(
+            f"this machine has {gpus} GPUs and torch {torch.__version__} sees none",
+            "Install the CUDA build of torch, or set gpus = 0 in machine.toml.",
+        )
+    return [f"cuda:{number}" for number in range(min(gpus, torch.cuda.device_count()))]
+
+
+def fingerprint(device: str) -> dict[str, str]:
+    """What computes the numbers; a run is not gone on with by another."""
+    import torch
+    import transformers
+
+    return {
+        "engine": "forward",
+        "version": transformers.__version__,
+        "torch": torch.__version__,
+        "dtype": str(dtype(device)).removeprefix("torch."),
+    }
+
+
+def dtype(device: str) -> "torch.dtype":
+    import torch
+
+    return torch.float32 if device == "cpu" else torch.bfloat16
+
+
+def loaded(model: Path, device: str) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    quiet()
+    try:
+        found = AutoModelForCausalLM.from_pretrained(model, dtype=dtype(device), attn_implementation="sdpa")
+    except ValueError as error:
+        raise StageError(f"transformers cannot score with {model}: {error}", SERVED) from error
+    return found.eval().to(device)
+
+
+def plain_head(model: Any) -> "torch.nn.Linear":
+    """The layer that turns hidden states into logits, put to the proof on a few tokens.
+
+    Raises StageError where the model's own logits are something else: capped, scaled, of two heads.
+    """
+    import torch
+
+    head, config = model.get_output_embeddings(), model.config
+    if not isinstance(head, torch.nn.Linear) or getattr(config, "final_logit_softcapping", None):
+        raise not_plain(config.model_type, type(head).__name__)
+    ids = torch.arange(8, device=head.weight.device).unsqueeze(0)
+    with torch.inference_mode():
+        ours = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
+        theirs = model(input_ids=ids, use_cache=False).logits.float()
+    if ours.shape != theirs.shape or (ours - theirs).abs().max() > SAME * theirs.abs().max():
+        raise not_plain(config.model_type, type(head).__name__)
+    return head
+
+
+def not_plain(kind: str, head: str) -> StageError:
+    return StageError(
+        f"the logits of a {kind} model are not its last hidden states times its head ({head}); a plain "
+        "linear head without capping or scaling was expected",
+        SERVED,
+    )
+
+
+def chosen_logprobs(
+    hidden: "torch.Tensor", chosen: "torch.Tensor", head: "torch.nn.Linear"
+) -> "torch.Tensor":
+    """(positions,) float32 log-probabilities of `chosen` ids, from (positions, width) hidden states."""
+    import torch
+
+    chunks = zip(torch.split(hidden, CHUNK), torch.split(chosen, CHUNK), strict=True)
+    return torch.cat([chunk_logprobs(float32_logits(states, head), ids) for states, ids in chunks])
+
+
+def chunk_logprobs(logits: "torch.Tensor", chosen: "torch.Tensor") -> "torch.Tensor":
+    """The same from (positions, vocabulary) logits, which are overwritten: there is room for them once."""
+    wanted = logits.gather(1, chosen.unsqueeze(1)).squeeze(1)
+    peak = logits.amax(1)
+    total = logits.sub_(peak.unsqueeze(1)).exp_().sum(1)
+    return wanted - peak - total.log()
+
+
+def float32_logits(hidden: "torch.Tensor", head: "torch.nn.Linear") -> "torch.Tensor":
+    """The head's product summed and kept in float32: as bfloat16 a logit of 20 is off by 0.06.
+
+    On a GPU the factors stay bfloat16, whose products float32 holds exactly.
+    """
+    import torch
+
+    if hidden.is_cuda and hidden.dtype != torch.float32:
+        logits = torch.mm(hidden, head.weight.T, out_dtype=torch.float32)
+    else:
+        logits = hidden.float() @ head.weight.float().T
+    return logits if head.bias is None else logits.add_(head.bias.float())

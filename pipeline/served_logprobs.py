@@ -1,0 +1,158 @@
+"""Log-probabilities of given tokens from a vLLM server: the alternative to `pipeline.logprobs`.
+
+`/v1/completions` with token ids as the prompt, `prompt_logprobs: 0` (the prompt's own tokens and no
+rivals) and one token to generate, because vLLM refuses none. vLLM computes the prompt anew where prompt
+log-probabilities are asked for, so a warm prefix cache changes nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import aiohttp
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from tenacity import AsyncRetrying, retry_if_exception_type
+
+from harness.client import Client, Endpoint, Transient, Unreachable, excerpt, exhausted, failure, pause
+from harness.errors import ServerError
+from harness.generate import Progress, hung
+from pipeline.logprobs import Encoded
+
+Save = Callable[[Encoded, NDArray[np.float32]], None]
+WATCH_EVERY = 1.0
+
+
+class PromptToken(msgspec.Struct):
+    logprob: float
+
+
+class Choice(msgspec.Struct):
+    prompt_logprobs: list[dict[int, PromptToken] | None] | None = None
+
+
+class Completion(msgspec.Struct):
+    choices: list[Choice]
+    model: str = ""
+
+
+class ServedLogprobs:
+    """Asks for rows, `concurrency` at a time, and hands each to `save` as it comes.
+
+    `hang_after` is how many seconds nothing may finish while the server does not even say that it is
+    well. Raises ServerError where the server dies, hangs, refuses a row, keeps failing or answers without
+    prompt log-probabilities. What was saved until then stays.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        save: Save,
+        *,
+        concurrency: int,
+        progress: Progress,
+        hang_after: float = 300.0,
+    ) -> None:
+        self.endpoint = endpoint
+        self.save = save
+        self.concurrency = max(1, concurrency)
+        self.hang_after = hang_after
+        self.sign_of_life = time.monotonic()
+        self.progress = progress
+
+    async def run(self, rows: Iterator[Encoded]) -> None:
+        async with Client(self.endpoint, connections=self.concurrency) as self.client:
+            workers = [asyncio.create_task(self.work(rows)) for _ in range(self.concurrency)]
+            work, watchdog = asyncio.gather(*workers), asyncio.create_task(self.watch())
+            try:
+                await asyncio.wait((work, watchdog), return_when=asyncio.FIRST_COMPLETED)
+                for ended in (watchdog, work):
+                    if ended.done():
+                        await ended
+            finally:
+                for task in (watchdog, *workers):
+                    task.cancel()
+                await asyncio.gather(work, watchdog, *workers, return_exceptions=True)
+
+    async def work(self, rows: Iterator[Encoded]) -> None:
+        """Takes rows until there are none left. All workers share the iterator."""
+        for row in rows:
+            self.save(row, await self.ask(row))
+            self.sign_of_life = time.monotonic()
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(min(WATCH_EVERY, self.hang_after / 4))
+            self.endpoint.check()
+            if time.monotonic() - self.sign_of_life < self.hang_after / 2:
+                continue
+            if await self.client.healthy(seconds=self.hang_after / 4):
+                self.sign_of_life = time.monotonic()
+            elif time.monotonic() - self.sign_of_life > self.hang_after:
+                raise hung(self.endpoint, self.hang_after)
+
+    async def ask(self, row: Encoded) -> NDArray[np.float32]:
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(Transient),
+                wait=pause,
+                stop=exhausted,
+                before_sleep=lambda state: self.progress.advance(rows=0, failures=1),
+                reraise=True,
+            ):
+                with attempt:
+                    data = await self.post(row)
+        except Transient as error:
+            self.endpoint.check()
+            raise Unreachable(
+                f"{self.endpoint.label} keeps failing: {error}",
+                "every row scored so far is kept; the same command goes on once the server is well",
+            ) from error
+        return understood(data, row, self.endpoint)
+
+    async def post(self, row: Encoded) -> bytes:
+        """One attempt. Raises Transient where another may succeed, else ServerError."""
+        url = f"{self.endpoint.base_url}/completions"
+        try:
+            async with self.client.session.post(url, json=body(row, self.endpoint)) as answer:
+                data = await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Transient(f"{type(error).__name__}: {error}") from error
+        if answer.status != 200:
+            raise failure(answer.status, data, answer.headers.get("Retry-After"), self.endpoint)
+        return data
+
+
+def body(row: Encoded, endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "model": endpoint.model,
+        "prompt": row.ids,
+        "max_tokens": 1,
+        "temperature": 0.0,
+        "prompt_logprobs": 0,
+        **endpoint.engine.raw_prompt,
+    }
+
+
+def understood(data: bytes, row: Encoded, endpoint: Endpoint) -> NDArray[np.float32]:
+    """The response's log-probabilities in a 200 answer. Raises ServerError where they are not there."""
+    try:
+        completion = msgspec.json.decode(data, type=Completion)
+        found = completion.choices[0].prompt_logprobs or []
+        pairs = zip(found, row.ids, strict=True)
+        values = [token[wanted].logprob for token, wanted in list(pairs)[len(row.prompt) :] if token]
+    except (msgspec.MsgspecError, LookupError, ValueError) as error:
+        raise ServerError(
+            f"{endpoint.label} gave no log-probability for each of {len(row.ids)} prompt tokens of response "
+            f"{row.key}: {excerpt(data)}",
+            "vLLM's prompt_logprobs was expected; score by the forward pass instead (through='forward')",
+        ) from error
+    if not endpoint.engine.is_model(endpoint.model, completion.model):
+        raise ServerError(
+            f"{endpoint.label} was asked for the model {endpoint.model!r} and answered "
+            f"for the model {completion.model!r}",
+            "stop the other server, or name the model as the server does",
+        )
+    return np.array(values, np.float32)
