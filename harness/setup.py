@@ -25,14 +25,18 @@ Say = Callable[[str], None]
 
 MARKER = "complete.json"
 LIGHTEVAL = "0.13.0"
+LLAMAFACTORY = "0.9.5"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
     """What pip installs. `without_gpu` replaces `packages` on a machine that has no GPU;
-    `unwanted_without_gpu` are removed there afterwards: CUDA builds that break imports."""
+    `unwanted_without_gpu` are removed there afterwards: CUDA builds that break imports, by the name
+    of a package, or by a pattern of files (with a slash) of one that works without them.
+    `compiled` are installed last, on a machine with a GPU: they build against the torch that is there."""
 
     packages: tuple[str, ...]
+    compiled: tuple[str, ...] = ()
     without_gpu: tuple[str, ...] = ()
     unwanted_without_gpu: tuple[str, ...] = ()
 
@@ -53,6 +57,24 @@ ENVIRONMENTS: dict[str, Requirements] = {
         unwanted_without_gpu=("torchvision", "torchaudio", "torchcodec"),
     ),
     "sglang": Requirements(packages=("sglang==0.5.23",)),
+    "llamafactory": Requirements(
+        packages=(
+            *(f"llamafactory=={LLAMAFACTORY}", "transformers==5.6.0", "trl==0.24.0", "datasets==4.0.0"),
+            *("accelerate==1.11.0", "peft==0.18.1"),
+            # The newest torch that flash-attn 2.8.3 is published for.
+            *("torch==2.8.0", "torchaudio==2.8.0", "torchvision==0.23.0"),
+            *("liger-kernel==0.7.0", "setuptools<81", "wheel", "ninja"),
+        ),
+        compiled=("deepspeed==0.18.4", "flash-attn==2.8.3"),
+        without_gpu=(
+            *(f"llamafactory=={LLAMAFACTORY}", "transformers==5.6.0", "trl==0.24.0", "datasets==4.0.0"),
+            *("accelerate==1.11.0", "peft==0.18.1"),
+            *("torch==2.13.0", "torchaudio==2.11.0", "torchvision==0.28.0"),
+        ),
+        # LLaMA-Factory imports torchaudio for data that we have none of. torchaudio means to work
+        # without its native part (`_extension/utils.py` of 2.11.0), but not with one that needs CUDA.
+        unwanted_without_gpu=("torchvision", "torchaudio/lib/*.so"),
+    ),
     "lighteval": Requirements(
         packages=(
             f"lighteval[math]=={LIGHTEVAL}",
@@ -107,7 +129,8 @@ def interpreter(folder: Path) -> Path:
 def pins(requirements: Requirements, machine: Machine) -> dict[str, list[str]]:
     """What the marker records: the packages to install and those to remove afterwards."""
     if machine.gpus:
-        return {"install": list(requirements.packages), "remove": []}
+        compiled = {"compile": list(requirements.compiled)} if requirements.compiled else {}
+        return {"install": list(requirements.packages), "remove": [], **compiled}
     packages = requirements.without_gpu or requirements.packages
     return {"install": list(packages), "remove": list(requirements.unwanted_without_gpu)}
 
@@ -141,8 +164,13 @@ def build(name: str, folder: Path, wanted: dict[str, list[str]], say: Say) -> No
     step([sys.executable, "-m", "venv", str(folder)], name, log, say)
     pip = [str(interpreter(folder)), "-m", "pip", "--disable-pip-version-check"]
     step([*pip, "install", "--progress-bar", "off", *wanted["install"]], name, log, say)
-    if wanted["remove"]:
-        step([*pip, "uninstall", "--yes", *wanted["remove"]], name, log, say)
+    if compiled := wanted.get("compile"):
+        step([*pip, "install", "--progress-bar", "off", "--no-build-isolation", *compiled], name, log, say)
+    if packages := [each for each in wanted["remove"] if "/" not in each]:
+        step([*pip, "uninstall", "--yes", *packages], name, log, say)
+    for pattern in [each for each in wanted["remove"] if "/" in each]:
+        for file in folder.glob(f"lib/python*/site-packages/{pattern}"):
+            file.unlink()
     partial = folder / f"{MARKER}.partial"
     partial.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, folder / MARKER)

@@ -49,5 +49,12 @@ class StudentTokens:
 
     def conversation(self, messages: tuple[Message, ...], response: str) -> Tokenized:
         """Prompt and response as served, the response closed by the end-of-turn token."""
-        prompt = self.ids(self.template.render(messages))
-        return Tokenized([*prompt, *self.ids(response + self.end_of_turn + "\n")], len(prompt))
+        return self.conversations([(messages, response)])[0]
+
+    def conversations(self, asked: list[tuple[tuple[Message, ...], str]]) -> list[Tokenized]:
+        """As `conversation`, for several at once and on all cores."""
+        texts = [self.template.render(messages) for messages, _ in asked]
+        texts += [response + self.end_of_turn + "\n" for _, response in asked]
+        ids = [one.ids for one in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        pairs = zip(ids[: len(asked)], ids[len(asked) :], strict=True)
+        return [Tokenized([*prompt, *response], len(prompt)) for prompt, response in pairs]
