@@ -215,11 +215,43 @@ def find_files(
 def find_local_files(repo: str, revision: str, patterns: list[str], data: Path | None) -> FoundFiles | None:
     """As `find_files`, in the data folder alone; None where it has nothing."""
     for folder in local_folders(repo, revision, data, "dataset") if data else ():
-        present = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        if names := matching(present, patterns):
+        if names := matching(files_below(folder), patterns):
             check_shards(str(folder), names)
             return FoundFiles(paths=tuple(folder / name for name in names), origin="local")
     return None
+
+
+def find_present(
+    repo: str,
+    revision: str,
+    patterns: list[str],
+    data: Path | None,
+    hub: HubName = "huggingface",
+    lock: Lock = Lock(),
+) -> FoundFiles | None:
+    """As `find_files`, of what is on this machine already; None where nothing is."""
+    local = find_local_files(repo, revision, patterns, data)
+    folder = None if local else cached(repo, revision, "dataset", hub, lock)
+    if folder is None:
+        return local
+    names = matching(files_below(folder), patterns)
+    check_shards(str(folder), names)
+    return FoundFiles(paths=tuple(folder / name for name in names), origin=folder.name) if names else None
+
+
+def cached(repo: str, revision: str, kind: Kind, hub: HubName, lock: Lock = Lock()) -> Path | None:
+    """Where the pinned or locked commit was downloaded to; None where it was not."""
+    commit = revision if revision != UNPINNED else lock.revision(locked_as(repo, hub))
+    if commit is None:
+        return None
+    try:
+        return hub_named(hub).cached(repo, commit, kind)
+    except HubFailure:
+        return None
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:

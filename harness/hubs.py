@@ -30,7 +30,7 @@ class HubFailure(Exception):
 
 
 class Hub(Protocol):
-    """What is needed of a hub. All three raise HubFailure."""
+    """What is needed of a hub. All raise HubFailure."""
 
     def newest_commit(self, repo: str, kind: Kind) -> str: ...
 
@@ -40,6 +40,10 @@ class Hub(Protocol):
 
     def download(self, repo: str, commit: str, patterns: list[str], kind: Kind) -> Path:
         """The folder that holds the files whose paths match one of the patterns."""
+        ...
+
+    def cached(self, repo: str, commit: str, kind: Kind) -> Path:
+        """The folder that downloads of this commit went to, whole or not. Asks nobody."""
         ...
 
 
@@ -66,6 +70,12 @@ class HuggingFace:
 
         with HuggingFaceFailures():
             return Path(snapshot_download(repo, revision=commit, repo_type=kind, allow_patterns=patterns))
+
+    def cached(self, repo: str, commit: str, kind: Kind) -> Path:
+        from huggingface_hub import snapshot_download
+
+        with HuggingFaceFailures():
+            return Path(snapshot_download(repo, revision=commit, repo_type=kind, local_files_only=True))
 
     def first_of(self, repo: str, commit: str, names: list[str], kind: Kind) -> Path:
         """The first of `names` that the repository has at this commit, downloaded."""
@@ -135,11 +145,24 @@ class ModelScope:
         return sorted(file.path for file in found if file.type != "tree")
 
     def download(self, repo: str, commit: str, patterns: list[str], kind: Kind) -> Path:
-        cache = user_cache_path("dasd-harness") / "modelscope"
         with ModelScopeFailures() as api:
             return Path(
-                api.download_repo(repo, kind, revision=commit, cache_dir=cache, allow_patterns=patterns)
+                api.download_repo(
+                    repo, kind, revision=commit, cache_dir=modelscope_cache(), allow_patterns=patterns
+                )
             )
+
+    def cached(self, repo: str, commit: str, kind: Kind) -> Path:
+        with ModelScopeFailures() as api:
+            return Path(
+                api.download_repo(
+                    repo, kind, revision=commit, cache_dir=modelscope_cache(), local_files_only=True
+                )
+            )
+
+
+def modelscope_cache() -> Path:
+    return user_cache_path("dasd-harness") / "modelscope"
 
 
 class ModelScopeFailures:

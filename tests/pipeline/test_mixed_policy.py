@@ -16,7 +16,7 @@ from harness.serve import ServerPool
 from harness.stage import Stage
 from harness.store import Context, RunStore
 from harness.types import Generation, Question, Sampling
-from pipeline.collect import Collect, MicroSource, Removed, judge
+from pipeline.collect import Collect, MicroSource
 from pipeline.draft import Draft, choose
 from pipeline.mix import Mix, renumbered
 from pipeline.revise import Revise, joined
@@ -49,14 +49,6 @@ def test_training_and_test_questions_are_disjoint_whatever_the_seed() -> None:
         tests = {question.id for question in benchmark.load(None)}
         for seed in (0, 7):
             assert tests.isdisjoint(question.id for question in training_questions(domain, 300, seed))
-
-
-def test_a_benchmark_question_in_the_training_set_is_removed_with_its_reason() -> None:
-    mine = Question(id="a", domain="math", prompt="What is  2+2?")
-    same = Question(id="b", domain="math", prompt="what is 2+2?")
-    kept = list(judge(iter([mine, same]), set()))
-    assert kept == [mine, Removed(question="b", reason="duplicate")]
-    assert list(judge(iter([mine]), {"what is 2+2?"})) == [Removed(question="a", reason="benchmark question")]
 
 
 def test_collect_takes_the_count_of_each_domain(context: tuple[RunStore, Context]) -> None:
