@@ -18,7 +18,7 @@ import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from harness import harmony
-from harness.chat import ChatTemplate, opens_thinking, split_reasoning
+from harness.chat import OPEN, ChatTemplate, opens_thinking, split_reasoning
 from harness.engines import Engine
 from harness.errors import ServerError
 from harness.harmony import speaks_harmony
@@ -86,7 +86,8 @@ class Request:
     `prefix` is assistant text that the model continues exactly; the Generation's `text` is then the
     continuation alone, its `reasoning` and `answer` those of prefix and continuation together.
     `kept` goes into the row untouched. `effort` is the reasoning effort of models that know one, `date`
-    the day that a template which tells the day tells. `logprobs` asks for the tokens as well.
+    the day that a template which tells the day tells. `logprobs` asks for the tokens as well. `tagged`
+    lets the text begin with `<think>` also where the template wrote that.
     """
 
     question: str
@@ -99,6 +100,7 @@ class Request:
     logprobs: bool = False
     effort: str = ""
     date: str = ""
+    tagged: bool = False
 
     @property
     def key(self) -> tuple[str, int]:
@@ -269,7 +271,8 @@ def understood_text(choice: "Choice", request: Request, endpoint: Endpoint) -> T
     raw, tokens = choice.whole_text, choice.tokens
     lengths = None if tokens is None else byte_lengths([token for token, _ in tokens], raw)
     if not is_rendered(request, endpoint) or not speaks_harmony(endpoint.template):
-        return Text(text=raw, lengths=lengths)
+        opened = request.tagged and prompt_opens_thinking(request, endpoint.template)
+        return with_tag(raw, lengths) if opened else Text(text=raw, lengths=lengths)
     pieces = harmony.split(raw) if lengths is None else cut(raw, lengths)
     found = harmony.read(pieces, request.prefix)
     return Text(
@@ -277,6 +280,14 @@ def understood_text(choice: "Choice", request: Request, endpoint: Endpoint) -> T
         lengths=None if lengths is None else found.lengths,
         kept={"function_call": True} if found.function_call else {},
     )
+
+
+def with_tag(text: str, lengths: list[int] | None) -> Text:
+    """The text behind the tag that the template wrote; the tag's bytes count for the first token."""
+    tag = f"{OPEN}\n"
+    if text.startswith(OPEN):
+        return Text(text=text, lengths=lengths)
+    return Text(text=tag + text, lengths=lengths and [lengths[0] + len(tag), *lengths[1:]])
 
 
 def cut(text: str, lengths: list[int]) -> list[str]:
@@ -335,7 +346,13 @@ def text_body(request: Request, endpoint: Endpoint) -> dict[str, Any]:
         markers: dict[str, Any] = {"skip_special_tokens": False, "stop": harmony.STOP}
         prompt += harmony.continued(request.prefix) if request.prefix else ""
         return {"prompt": prompt, **endpoint.engine.raw_prompt, **logprobs, **markers}
-    return {"prompt": prompt + request.prefix, **endpoint.engine.raw_prompt, **logprobs}
+    prompt += own_part(request.prefix, prompt)
+    return {"prompt": prompt, **endpoint.engine.raw_prompt, **logprobs}
+
+
+def own_part(prefix: str, prompt: str) -> str:
+    """The prefix without a tag that the template has written already."""
+    return prefix.removeprefix(OPEN).removeprefix("\n") if opens_thinking(prompt) else prefix
 
 
 def rendered(request: Request, template: ChatTemplate) -> str:

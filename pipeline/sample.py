@@ -52,6 +52,7 @@ class Sample(Stage):
                     logprobs=True,
                     effort=self.effort,
                     date=self.date,
+                    tagged=True,
                 )
 
     def run(self, out: Path, context: Context) -> None:

@@ -81,6 +81,7 @@ class Candidate:
 class Select(Stage):
     """Writes generations.jsonl with `keep` responses a question, divergence.jsonl and diagnostics.json.
 
+    `keep_in` names the domains where another number than `keep` is kept.
     `teacher` and `student` are stages that left tokens.arrow: the sampling itself, a Score, or released
     log-probabilities; random selection does without them. `budget` limits the rows of each domain it
     names by leaving questions out, chosen by seed alone, so that two methods keep answers to the same
@@ -95,6 +96,7 @@ class Select(Stage):
     student: Stage | None = None
     method: Literal["das", "random"] = "das"
     keep: int = 1
+    keep_in: tuple[tuple[str, int], ...] = ()
     budget: tuple[tuple[str, int], ...] = ()
     margin: float = math.log(2)
     minimum_differing: float = 0.3
@@ -141,8 +143,9 @@ class Select(Stage):
         groups, left = grouped(found), dict(self.budget)
         for question in sorted(groups, key=lambda name: random.Random(f"{self.seed}:budget:{name}").random()):
             domain = groups[question][0].domain
-            best = self.best(groups[question])[: max(left.get(domain, self.keep), 0)]
+            best = self.best(groups[question])
             if domain in left:
+                best = best[: left[domain]]
                 left[domain] -= len(best)
             yield from (one.key for one in best)
 
@@ -151,7 +154,7 @@ class Select(Stage):
         shuffled = random.Random(f"{self.seed}:{group[0].question}").sample(group, len(group))
         if self.method == "das":
             shuffled.sort(key=lambda one: one.rank, reverse=True)
-        return shuffled[: self.keep]
+        return shuffled[: dict(self.keep_in).get(group[0].domain, self.keep)]
 
     def check(self, differing: float) -> None:
         """Raises StageError where there is too little to choose from."""

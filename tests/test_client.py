@@ -192,6 +192,26 @@ def test_a_prefix_is_continued_from_our_own_rendering_because_templates_rewrite_
     assert body["add_special_tokens"] is False
 
 
+OPENING = ChatTemplate(source="{{ messages[-1].content }}<a>{{ '<think>\\n' }}")
+
+
+def test_a_tag_that_the_template_wrote_stands_in_a_text_that_is_to_be_learned() -> None:
+    with running("--pieces", '["so ", "</think>", "4"]', engine=vllm) as endpoint:
+        opened = replace(endpoint, template=OPENING)
+        plain, tagged = responses(opened, request(logprobs=True), request(logprobs=True, tagged=True))
+    assert plain.row.text == "so </think>4"
+    assert tagged.row.text == "<think>\nso </think>4"
+    assert (tagged.row.reasoning, tagged.row.answer) == ("so", "4")
+    assert tagged.tokens is not None
+    assert tagged.tokens.lengths.tolist() == [11, 8, 1, 0]
+
+
+def test_a_prefix_does_not_open_again_what_the_template_opened() -> None:
+    with running(engine=vllm) as endpoint:
+        _, body = asked(request(prefix="<think>\nso far"), replace(endpoint, template=OPENING))
+    assert body["prompt"] == "what is q?<a><think>\nso far"
+
+
 def test_a_prefix_without_a_template_is_continued_by_the_server() -> None:
     with running() as endpoint:
         path, body = asked(request(prefix="so far"), endpoint)

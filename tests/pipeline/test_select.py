@@ -114,6 +114,14 @@ def test_a_budget_leaves_whole_questions_out_and_the_same_ones_whatever_the_meth
     assert {draw for _, draw in kept["random"]} > {2}
 
 
+def test_a_domain_with_few_questions_may_keep_more_of_each() -> None:
+    found = [candidate(d, d, 0.0, "q") for d in range(4)] + [
+        candidate(d, d, 0.0, "c", "code") for d in range(4)
+    ]
+    kept = set(Select(responses=NOTHING, keep_in=(("code", 3),)).choose(found))
+    assert kept == {("q", 3), ("c", 3), ("c", 2), ("c", 1)}
+
+
 def test_candidates_of_equal_rank_do_not_count_as_differing() -> None:
     found = [candidate(0, 5, 0.1, "a"), candidate(1, 5, 0.1, "a")]
     found += [candidate(0, 5, 0.1, "b"), candidate(1, 2, 0.1, "b")]
