@@ -22,6 +22,7 @@ from harness.hub import (
     checkpoint,
     checkpoint_hash,
     find_file,
+    find_files,
     local_checkpoint,
     read_jsonl,
     row_hash,
@@ -30,6 +31,23 @@ from harness.machine import Machine
 
 COMMIT = "c" * 40
 ROWS = b'{"id": "a", "x": 1}\n'
+LISTED = [
+    {"Path": "README.md", "Type": "blob", "Size": 1, "Sha256": "0" * 64},
+    {"Path": "test.jsonl", "Type": "blob", "Size": len(ROWS), "Sha256": hashlib.sha256(ROWS).hexdigest()},
+]
+FILES = """
+import sys
+from pathlib import Path
+from harness.errors import HarnessError
+from harness.hub import find_files, find_present
+try:
+    found = find_files("org/set", "unpinned", ["missing/*", "*.jsonl"], Path("data"), sys.argv[1])
+    same = found.paths[0].read_bytes() == sys.argv[2].encode()
+    print(found.origin, [path.name for path in found.paths], same)
+    print(find_present("org/set", "unpinned", ["*.jsonl"], None, sys.argv[1]) == found)
+except HarnessError as error:
+    print(error)
+"""
 FETCH = """
 import sys
 from harness.errors import HarnessError
@@ -53,10 +71,23 @@ class FakeHub(BaseHTTPRequestHandler):
 
     def answer(self, body: bool) -> None:
         self.server.asked.append(self.path)
+        if self.path.startswith(f"/api/datasets/org/set/tree/{COMMIT}"):
+            files = [{"type": "file", "path": each["Path"], "size": 1, "oid": "0"} for each in LISTED]
+            return self.send(200, json.dumps(files).encode(), body)
         if self.path.startswith("/api/datasets/org/set"):
-            return self.send(200, json.dumps({"id": "org/set", "sha": COMMIT}).encode(), body)
+            files = [{"rfilename": "README.md"}, {"rfilename": "test.jsonl"}]
+            told = {"id": "org/set", "sha": COMMIT, "siblings": files}
+            return self.send(200, json.dumps(told).encode(), body)
         if self.path.endswith(f"/resolve/{COMMIT}/test.jsonl"):
             return self.send(200, ROWS, body)
+        if self.path.startswith(f"/api/v1/datasets/org/set/repo/tree?Revision={COMMIT}"):
+            return self.send(200, json.dumps({"Code": 200, "Data": {"Files": LISTED}}).encode(), body)
+        if self.path.startswith("/api/v1/datasets/org/set/repo?") and f"Revision={COMMIT}" in self.path:
+            return self.send(200, ROWS, body)
+        if self.path.startswith("/datasets/org/set.git/info/refs"):
+            return self.send(200, f"{COMMIT}\trefs/heads/master\n".encode(), body)
+        if self.path == "/datasets/org/set.git/HEAD":
+            return self.send(200, b"ref: refs/heads/master\n", body)
         return self.send(404, b"", body, {"X-Error-Code": "EntryNotFound"})
 
     def send(self, status: int, content: bytes, body: bool, headers: dict[str, str] | None = None) -> None:
@@ -87,15 +118,22 @@ def hub() -> Iterator[ThreadingHTTPServer]:
 
 def fetch(hub: ThreadingHTTPServer, folder: Path, revision: str) -> str:
     """Runs find_file in a process of its own, in `folder`, against the fake Hub."""
+    return ask(hub, folder, FETCH, revision)
+
+
+def ask(hub: ThreadingHTTPServer, folder: Path, code: str, argument: str) -> str:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))},
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_address[1]}",
         "HF_HOME": str(folder / "cache"),
         "HF_HUB_DISABLE_XET": "1",
+        "MODELSCOPE_ENDPOINT": f"http://127.0.0.1:{hub.server_address[1]}",
+        "MODELSCOPE_HOME": str(folder / "modelscope"),
+        "XDG_CACHE_HOME": str(folder / "xdg"),
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "NO_PROXY": "127.0.0.1",
     }
-    command = [sys.executable, "-c", FETCH, revision, ROWS.decode()]
+    command = [sys.executable, "-c", code, argument, ROWS.decode()]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -107,6 +145,31 @@ def test_unpinned_is_resolved_once_and_locked(hub: ThreadingHTTPServer, tmp_path
     asked = len([path for path in hub.asked if path.startswith("/api/datasets")])
     assert fetch(hub, tmp_path, "unpinned") == f"{COMMIT} True\n"
     assert len([path for path in hub.asked if path.startswith("/api/datasets")]) == asked
+
+
+def test_all_matching_files_come_from_hugging_face_at_the_locked_commit(
+    hub: ThreadingHTTPServer, tmp_path: Path
+):
+    assert ask(hub, tmp_path, FILES, "huggingface") == f"{COMMIT} ['test.jsonl'] True\nTrue\n"
+    assert not any("README" in path for path in hub.asked)
+
+
+def test_modelscope_is_asked_by_its_own_library_and_its_commit_is_locked_apart(
+    hub: ThreadingHTTPServer, tmp_path: Path
+):
+    told = ask(hub, tmp_path, FILES, "modelscope")
+    assert told.splitlines()[-2:] == [f"{COMMIT} ['test.jsonl'] True", "True"]
+    assert json.loads((tmp_path / "harness.lock").read_bytes()) == {
+        "modelscope:org/set": {"revision": COMMIT}
+    }
+    assert not any("FilePath=README" in path for path in hub.asked)
+
+
+def test_files_that_no_hub_gives_name_every_place(hub: ThreadingHTTPServer, tmp_path: Path):
+    for name in ("huggingface", "modelscope"):
+        told = ask(hub, tmp_path, FILES.replace("org/set", "org/nothing"), name)
+        assert "org/nothing at revision unpinned: missing/* or *.jsonl not found" in told
+        assert "data/datasets/org/nothing" in told
 
 
 def test_commit_without_the_file_says_so(hub: ThreadingHTTPServer, tmp_path: Path):
@@ -129,6 +192,21 @@ def test_local_file_is_found_in_all_three_layouts(tmp_path: Path):
         file.write_bytes(ROWS)
         found = find_file("org/set", COMMIT, ["test.jsonl"], tmp_path / str(number), ["short/test.jsonl"])
         assert (found.path, found.origin) == (file, "local")
+
+
+def test_local_files_are_found_in_the_layouts_of_both_hubs(tmp_path: Path):
+    layouts = (
+        "org/set.v1/train.jsonl",
+        f"datasets--org--set.v1/snapshots/{COMMIT}/train.jsonl",
+        f"datasets/org--set.v1/snapshots/{COMMIT}/train.jsonl",
+        "datasets/org/set___v1/train.jsonl",
+    )
+    for number, layout in enumerate(layouts):
+        file = tmp_path / str(number) / layout
+        file.parent.mkdir(parents=True)
+        file.write_bytes(ROWS)
+        found = find_files("org/set.v1", "unpinned", ["*.parquet", "*.jsonl"], tmp_path / str(number))
+        assert (found.paths, found.origin) == ((file,), "local")
 
 
 def test_two_local_snapshots_of_an_unpinned_set_are_not_guessed_between(tmp_path: Path):
