@@ -17,6 +17,7 @@ import msgspec
 
 from harness.benchmark import Benchmark
 from harness.client import Request
+from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
 from harness.errors import SandboxError
 from harness.files import write_json, write_rows
 from harness.generate import count_rows, drop_torn_line, generate, read_rows, remaining
@@ -30,6 +31,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SANDBOX = "sandbox: "
+GRADE_BYTES = 400
 
 
 def draw_seed(seed: int, question: str, draw: int) -> int:
@@ -119,6 +121,19 @@ class Ask(Stage):
         ask(self.requests(questions), len(questions) * self.drawn.draws, self.service(), out, context)
         write_json(out / "asked.json", {"questions": len(questions), "draws": self.drawn.draws})
 
+    def expected(self, estimator: Estimator) -> Volume | None:
+        if (told := estimator.answers(self.benchmark.name)) is None:
+            return None
+        questions = min(told.questions, self.limit or told.questions)
+        rows = questions * self.drawn.draws
+        response = min(told.response, self.drawn.max_tokens) * rows
+        amount = Amount(rows=rows, questions=questions, prompt=told.prompt * rows, response=response)
+        return Volume(domains={"": amount})
+
+    def work(self, estimator: Estimator) -> Work:
+        first = f", the first {self.limit} questions" if self.limit else ""
+        return generation(self, self.service(), estimator, drawn(self.drawn) + first)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mark(Stage):
@@ -175,6 +190,11 @@ class Mark(Stage):
                 f"{len(broken)} of {total} answers could not be graded: {broken[0].reason}",
                 "All other verdicts are kept; mend the sandbox and run the same command again.",
             )
+
+    def work(self, estimator: Estimator) -> Work:
+        benchmark, rows = self.asked.benchmark, estimator.volume(self.asked).total.rows
+        setting = ", ".join(f"{name} {value}" for name, value in benchmark.grading.items())
+        return Work(kind="grade", disk=rows * GRADE_BYTES, setting=setting, sandbox=benchmark.needs_sandbox)
 
 
 def key(row: Generation | Grade) -> tuple[str, int]:

@@ -71,6 +71,8 @@ class TrainingSettings:
 class Machine:
     """Paths, ports, concurrency and environments of one computer.
 
+    `price_per_gpu_hour` is in `currency`, 0 where no price is to be told. `gpu_tflops` is one GPU's peak in
+    dense bfloat16, in 10^12 operations a second: an H100's unless the file says otherwise.
     `hub` is where checkpoints and training data are downloaded from. `columns` renames what the table of
     sources expects, by repository and role: `[columns."nvidia/AceReason-1.1-SFT"] question = "problem"`.
     """
@@ -81,6 +83,9 @@ class Machine:
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     concurrency: int = 64
     gpus: int = field(default_factory=count_gpus)
+    price_per_gpu_hour: float = 0.0
+    currency: str = "USD"
+    gpu_tflops: float = 989.0
     port: int = 0
     train_threads: int = 1
     training: TrainingSettings = field(default_factory=TrainingSettings)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.benchmark import Benchmark
+from harness.cost import Assumptions
 from harness.discover import suggestion
 from harness.errors import UsageError
 from harness.evaluate import Ask, Mark
@@ -29,7 +30,8 @@ class Recipe:
     `claimed` whose claims in it are meant, where they are not those of the recipe it is named after.
 
     `entries` are the points at which the reproduction may start, the whole of it first. `make(entry,
-    engine)` makes the same recipe from one of them and on an engine.
+    engine)` makes the same recipe from one of them and on an engine. `assumed` is what `harness plan`
+    reckons with until it is measured.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Recipe:
     published: str = ""
     claimed: str = ""
     limit: int | None = None
+    assumed: Assumptions | None = None
 
     def marks(self) -> dict[str, Mark]:
         """One graded evaluation a row and benchmark, labelled `eval/<row>/<benchmark>`."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.types import Sampling
 
 if TYPE_CHECKING:
+    from harness.cost import Estimator, Volume, Work
     from harness.store import Context
 
 Json = Any
@@ -48,6 +49,14 @@ class Stage:
 
     def service(self) -> Service | None:
         """The one model server that `run` needs, or None."""
+        return None
+
+    def expected(self, estimator: "Estimator") -> "Volume | None":
+        """The rows that this stage will leave, guessed before it runs; None where it leaves none."""
+        return None
+
+    def work(self, estimator: "Estimator") -> "Work | None":
+        """What running this stage takes; None where that is next to nothing."""
         return None
 
     @property

@@ -1,0 +1,99 @@
+"""Throughput: how long a device takes for a stage's tokens.
+
+Speeds are measured by `harness calibrate` on the machine that will run the recipe, and stand in
+`runs/throughput.json`. Without one for a model and what runs it, the floating-point operations of its
+tokens are divided by a share of the GPU's peak: 2 an active parameter and token forward, 6 in training.
+Attention is left out of them, so texts of many ten thousand tokens take longer than that says.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from harness.cost import Kind, Size, Work
+from harness.errors import DataError
+from harness.files import write_json
+from harness.machine import Machine
+
+FILE = "throughput.json"
+
+OPERATIONS: dict[Kind, float] = {"generate": 2, "score": 2, "train": 6}  # by active parameter and token
+# Ours: decoding waits for memory, so it reaches less of the peak than a forward pass over known tokens.
+SHARES: dict[Kind, float] = {"generate": 0.10, "score": 0.40, "train": 0.40}
+
+Origin = Literal["measured", "calibrated", "assumed"]
+Device = Literal["GPU", "CPU"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A measured speed of one kind of work: tokens a second on each of `devices`.
+
+    Tokens are those that a model writes ("generate") or reads ("score", "train"). `device` names the
+    hardware, `tokens` and `seconds` are what the speed was measured on.
+    """
+
+    kind: Kind
+    model: str
+    engine: str
+    tokens_per_second: float
+    device: str
+    devices: int
+    tokens: int
+    seconds: float
+
+    @property
+    def what(self) -> tuple[Kind, str, str]:
+        return self.kind, self.model, self.engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hours:
+    """Hours of one device. On a GPU where a GPU would do the work, of this machine's CPU elsewhere."""
+
+    value: float
+    device: Device
+    origin: Origin
+
+
+def hours(work: Work, model: str, size: Size | None, rates: Iterable[Rate], machine: Machine) -> Hours | None:
+    """The device-hours of a stage; None where the size of its model is not known."""
+    if work.kind in ("grade", "none"):
+        return Hours(value=0.0, device="CPU", origin="assumed")
+    paced = work.tokens_out if work.kind == "generate" else work.tokens_in
+    for rate in rates:
+        if rate.what == (work.kind, model, work.engine):
+            device: Device = "GPU" if machine.gpus else "CPU"
+            return Hours(value=paced / rate.tokens_per_second / 3600, device=device, origin="calibrated")
+    if size is None:
+        return None
+    seconds = assumed_seconds(work.kind, paced, size, machine.gpu_tflops)
+    if work.kind == "generate":
+        seconds += assumed_seconds("score", work.tokens_in, size, machine.gpu_tflops)
+    return Hours(value=seconds / 3600, device="GPU", origin="assumed")
+
+
+def assumed_seconds(kind: Kind, tokens: float, size: Size, tflops: float) -> float:
+    return tokens * OPERATIONS[kind] * size.active / (tflops * 1e12 * SHARES[kind])
+
+
+def read_rates(root: Path, device: str) -> list[Rate]:
+    """The speeds of this device. Raises DataError where the file is not one of speeds."""
+    file = root / FILE
+    if not file.exists():
+        return []
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=list[Rate])
+    except msgspec.MsgspecError as error:
+        raise DataError(f"{file} is no table of speeds ({error})", "Remove it and calibrate again.") from error
+    return [rate for rate in found if rate.device == device]
+
+
+def keep_rates(root: Path, rates: list[Rate], device: str) -> None:
+    """Adds speeds to the file; of two for the same work the newer stays."""
+    table = {rate.what: rate for rate in [*read_rates(root, device), *rates]}
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(root / FILE, list(table.values()))
