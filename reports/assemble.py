@@ -13,7 +13,9 @@ from harness.recipe import Recipe
 from harness.stage import Stage, ordered
 from harness.store import RunStore
 from harness.types import Grade
+from reports.diagnostics import selection_sections, training_sections
 from reports.page import Report, Section, ambiguities_section, peers_section, sensitivity_section
+from reports.plots import steps_of
 from reports.published import Published, load_ambiguities, load_published
 from reports.sensitivity import Varied, spread
 from reports.table import Measurement, build_entries
@@ -113,12 +115,14 @@ def sections(
             rows=selected,
             note="Shares over all candidates' sentences; report §4.",
         )
+    yield from selection_sections(done)
     if trained := list(training_rows(done)):
         yield Section(
             title="Training",
             columns=("stage", "rows", "tokens", "steps", "first loss", "last loss"),
             rows=trained,
         )
+    yield from training_sections(done)
     if published is not None and published.kind == "paper":
         yield peers_section(published, [benchmark.name for benchmark in recipe.benchmarks])
 
@@ -165,9 +169,11 @@ def selection_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, str, st
             )
 
 
-def training_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, int, int, int, float, float]]:
+def training_rows(
+    done: Mapping[str, Path],
+) -> Iterator[tuple[str, int, int, int, float | None, float | None]]:
     for label, path in done.items():
         if (path / "training.json").exists():
-            told, losses = load(path / "training.json"), load(path / "losses.json")
-            first, last = losses[0]["loss"], losses[-1]["loss"]
-            yield label, told["rows"], told["tokens"], told["steps"], round(first, 3), round(last, 3)
+            told, (steps, _) = load(path / "training.json"), steps_of(load(path / "losses.json"))
+            first, last = (round(steps[end].loss, 3) if steps else None for end in (0, -1))
+            yield label, told["rows"], told["tokens"], told["steps"], first, last

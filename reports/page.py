@@ -8,6 +8,7 @@ from typing import Any, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.files import write_json, write_whole
+from reports.plots import Picture
 from reports.published import Ambiguity, Published
 from reports.sensitivity import Varied
 from reports.table import (
@@ -33,12 +34,16 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A further table below the main one: drop reasons, training losses, peers …"""
+    """A further table below the main one: drop reasons, training losses, peers …
+
+    `pictures` stand beside the table, which has their numbers; only the HTML page shows them.
+    """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+    pictures: Sequence[Picture] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +91,10 @@ def as_json(report: Report) -> dict[str, Any]:
         "differences": report.differences,
         "provenance": report.provenance,
         "engines": report.engines,
-        "sections": report.sections,
+        "sections": [
+            {"title": one.title, "columns": one.columns, "rows": one.rows, "note": one.note}
+            for one in report.sections
+        ],
     }
 
 
