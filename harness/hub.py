@@ -231,21 +231,25 @@ def find_present(
 ) -> FoundFiles | None:
     """As `find_files`, of what is on this machine already; None where nothing is."""
     local = find_local_files(repo, revision, patterns, data)
-    folder = None if local else cached(repo, revision, "dataset", hub, lock)
-    if folder is None:
+    if local is not None:
         return local
-    names = matching(files_below(folder), patterns)
-    check_shards(str(folder), names)
-    return FoundFiles(paths=tuple(folder / name for name in names), origin=folder.name) if names else None
+    for pattern in patterns:
+        folder = cached(repo, revision, [pattern], "dataset", hub, lock)
+        if folder and (names := matching(files_below(folder), [pattern])):
+            check_shards(str(folder), names)
+            return FoundFiles(paths=tuple(folder / name for name in names), origin=folder.name)
+    return None
 
 
-def cached(repo: str, revision: str, kind: Kind, hub: HubName, lock: Lock = Lock()) -> Path | None:
-    """Where the pinned or locked commit was downloaded to; None where it was not."""
+def cached(
+    repo: str, revision: str, patterns: list[str], kind: Kind, hub: HubName, lock: Lock = Lock()
+) -> Path | None:
+    """Where files of the pinned or locked commit were downloaded to; None where they were not."""
     commit = revision if revision != UNPINNED else lock.revision(locked_as(repo, hub))
     if commit is None:
         return None
     try:
-        return hub_named(hub).cached(repo, commit, kind)
+        return hub_named(hub).cached(repo, commit, patterns, kind)
     except HubFailure:
         return None
 

@@ -42,8 +42,8 @@ class Hub(Protocol):
         """The folder that holds the files whose paths match one of the patterns."""
         ...
 
-    def cached(self, repo: str, commit: str, kind: Kind) -> Path:
-        """The folder that downloads of this commit went to, whole or not. Asks nobody."""
+    def cached(self, repo: str, commit: str, patterns: list[str], kind: Kind) -> Path:
+        """The folder that these files were downloaded to before. Asks nobody."""
         ...
 
 
@@ -71,11 +71,15 @@ class HuggingFace:
         with HuggingFaceFailures():
             return Path(snapshot_download(repo, revision=commit, repo_type=kind, allow_patterns=patterns))
 
-    def cached(self, repo: str, commit: str, kind: Kind) -> Path:
+    def cached(self, repo: str, commit: str, patterns: list[str], kind: Kind) -> Path:
         from huggingface_hub import snapshot_download
 
         with HuggingFaceFailures():
-            return Path(snapshot_download(repo, revision=commit, repo_type=kind, local_files_only=True))
+            return Path(
+                snapshot_download(
+                    repo, revision=commit, repo_type=kind, allow_patterns=patterns, local_files_only=True
+                )
+            )
 
     def first_of(self, repo: str, commit: str, names: list[str], kind: Kind) -> Path:
         """The first of `names` that the repository has at this commit, downloaded."""
@@ -152,7 +156,7 @@ class ModelScope:
                 )
             )
 
-    def cached(self, repo: str, commit: str, kind: Kind) -> Path:
+    def cached(self, repo: str, commit: str, patterns: list[str], kind: Kind) -> Path:
         with ModelScopeFailures() as api:
             return Path(
                 api.download_repo(

@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from harness.benchmark import Benchmark
 from harness.discover import pick
 from harness.errors import DataError, HarnessError
-from harness.hub import UNPINNED, Checkpoint, Lock, cached, check_checkpoint, find_present, resolve
+from harness.hub import (
+    MODEL_FILES,
+    UNPINNED,
+    Checkpoint,
+    Lock,
+    cached,
+    check_checkpoint,
+    find_present,
+    resolve,
+)
 from harness.hubs import HubFailure, HubName, Kind
 from harness.machine import Machine
 from harness.stage import Stage, field_values, ordered
@@ -120,7 +129,7 @@ def verified_table(table: Table, machine: Machine) -> str:
 
 def verified_checkpoint(model: Checkpoint, machine: Machine) -> str:
     folder = model.path or model.find_local(machine.data)[0]
-    folder = folder or cached(model.source, model.revision, "model", machine.hub)
+    folder = folder or cached(model.source, model.revision, list(MODEL_FILES), "model", machine.hub)
     if folder is None:
         raise DataError(
             f"{model.source} is not on this machine",

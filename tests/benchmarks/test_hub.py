@@ -44,7 +44,7 @@ try:
     found = find_files("org/set", "unpinned", ["missing/*", "*.jsonl"], Path("data"), sys.argv[1])
     same = found.paths[0].read_bytes() == sys.argv[2].encode()
     print(found.origin, [path.name for path in found.paths], same)
-    print(find_present("org/set", "unpinned", ["*.jsonl"], None, sys.argv[1]) == found)
+    print(find_present("org/set", "unpinned", ["*.parquet", "*.jsonl"], None, sys.argv[1]) == found)
 except HarnessError as error:
     print(error)
 """
