@@ -242,6 +242,15 @@ class Estimator:
             self.unknown[f"share of {kind} rows that pass the filter"] = "priced as all"
         return found.value if found else 1.0
 
+    def download(self, repository: str) -> float:
+        """Bytes of a data set that comes from a hub; none of what is made here."""
+        if "/" not in repository:
+            return 0.0
+        found = self.assumptions.downloads.get(repository)
+        if found is None:
+            self.unknown[f"bytes of {repository}"] = "priced as none"
+        return found.value if found else 0.0
+
     # Models
 
     def root(self, model: Stage) -> Stage:
@@ -281,6 +290,25 @@ class Estimator:
         total = found.total
         tokens = total.prompt + total.response
         return total.rows * ROW_BYTES + 2 * tokens * self.assumptions.bytes_per_token.value
+
+
+def thinned(found: Volume, share: float) -> Volume:
+    """What is left where each row stays with a chance of `share`: a question goes with its last row."""
+
+    def left(amount: Amount) -> Amount:
+        gone = (1 - share) ** (amount.rows / amount.questions) if amount.questions else 0.0
+        return amount.part(amount.rows * share, amount.questions * (1 - gone))
+
+    return Volume(domains={domain: left(amount) for domain, amount in found.domains.items()})
+
+
+def some(found: Volume, rows: float) -> Volume:
+    """So many rows of all domains in proportion; all of them where there are not as many."""
+    share = min(1.0, rows / found.total.rows) if found.total.rows else 0.0
+    parts = found.domains.items()
+    return Volume(
+        domains={domain: one.part(one.rows * share, one.questions * share) for domain, one in parts}
+    )
 
 
 def generation(

@@ -88,7 +88,7 @@ def read_rates(root: Path, device: str) -> list[Rate]:
     try:
         found = msgspec.json.decode(file.read_bytes(), type=list[Rate])
     except msgspec.MsgspecError as error:
-        raise DataError(f"{file} is no table of speeds ({error})", "Remove it and calibrate again.") from error
+        raise DataError(f"{file} is no table of speeds ({error})", "Remove it, calibrate again.") from error
     return [rate for rate in found if rate.device == device]
 
 

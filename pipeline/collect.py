@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from benchmarks.micro import Domain, training_questions
 from harness.benchmark import Benchmark
+from harness.cost import Amount, Estimator, Volume, Work
 from harness.errors import StageError
 from harness.files import write_json, write_rows
 from harness.machine import Machine
@@ -110,6 +111,19 @@ class Collect(Stage):
         }
         overlapping = test_sets(tests, self.overlap) if self.overlap else None
         return Gate(known, overlapping, NearIndex(self.near) if self.near else None)
+
+    def expected(self, estimator: Estimator) -> Volume:
+        found: dict[str, Amount] = {}
+        for source in self.sources:
+            prompt = estimator.prompt(source.domain) * source.count
+            amount = Amount(rows=source.count, questions=source.count, prompt=prompt)
+            found[source.domain] = found.get(source.domain, Amount()) + amount
+        return Volume(domains=found)
+
+    def work(self, estimator: Estimator) -> Work:
+        downloads = sum(estimator.download(source.name) for source in self.sources)
+        setting = ", ".join(f"{source.count:,} {source.domain}" for source in self.sources)
+        return Work(disk=downloads + estimator.text_bytes(estimator.volume(self)), setting=setting)
 
 
 class Gate:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.client import Request
+from harness.cost import Estimator, Volume, Work, drawn, generation, some
 from harness.evaluate import ask, conversation, draw_seed
 from harness.generate import Key, read_in_order, read_rows
 from harness.stage import Service, Stage
@@ -50,6 +51,24 @@ class Draft(Stage):
         chosen = choose(((row.question, row.draw) for row in read_rows(file, Key)), self.questions, self.seed)
         rows = (row for row in read_in_order(file, Generation) if (row.question, row.draw) in chosen)
         ask(self.requests(rows), len(chosen), self.service(), out, context)
+
+    def expected(self, estimator: Estimator) -> Volume:
+        """The student's answers are as long as the teacher's, but for those that run into the cap."""
+        data, share = estimator.volume(self.data), estimator.assumptions.truncated.value
+        first = Volume(
+            domains={name: one.part(one.questions, one.questions) for name, one in data.domains.items()}
+        )
+        longer = 1 + share * (self.cap - 1)
+        return Volume(
+            domains={
+                name: replace(one, response=one.response * longer)
+                for name, one in some(first, self.questions).domains.items()
+            }
+        )
+
+    def work(self, estimator: Estimator) -> Work:
+        capped = f"{self.questions:,} questions, capped at {self.cap} × the teacher's tokens, "
+        return generation(self, self.service(), estimator, capped + drawn(self.sampling))
 
 
 def choose(keys: Iterable[tuple[str, int]], count: int, seed: int) -> set[tuple[str, int]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+from harness.cost import Estimator, Volume, Work, some
 from harness.errors import StageError
 from harness.files import write_rows
 from harness.generate import Key, count_rows, read_in_order, read_rows
@@ -45,6 +46,13 @@ class Mix(Stage):
         """Where a row comes in a random order that is the same whatever the file's."""
         question, draw = key
         return random.Random(f"{self.seed}:mix:{question}:{draw}").random()
+
+    def expected(self, estimator: Estimator) -> Volume:
+        return estimator.volume(self.mixed) + some(estimator.volume(self.off_policy), self.off_policy_rows)
+
+    def work(self, estimator: Estimator) -> Work:
+        setting = f"all mixed-policy rows, {self.off_policy_rows:,} off-policy"
+        return Work(disk=estimator.text_bytes(estimator.volume(self)), setting=setting)
 
 
 def renumbered(rows: Iterable[Generation]) -> Iterator[Generation]:

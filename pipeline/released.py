@@ -20,6 +20,7 @@ import msgspec
 from harness import harmony
 from harness.chat import split_reasoning
 from harness.client import byte_lengths
+from harness.cost import ARROW_BYTES, Amount, Estimator, Volume, Work
 from harness.errors import DataError, StageError
 from harness.files import write_json, write_rows
 from harness.generate import read_rows
@@ -143,6 +144,25 @@ class Released(Stage):
             kept={"domain": row["domain"], "prompt": row["question"], "uuid": row["uuid"]},
         )
 
+    def expected(self, estimator: Estimator) -> Volume:
+        sampling = Sampling(temperature=TEMPERATURES[self.part], max_tokens=LONGEST)
+        return Volume(
+            domains={
+                domain: Amount(
+                    rows=told.value,
+                    questions=told.value,
+                    prompt=estimator.prompt(domain) * told.value,
+                    response=estimator.response(domain, sampling) * told.value,
+                )
+                for (part, domain), told in estimator.assumptions.released.items()
+                if part == self.part
+            }
+        )
+
+    def work(self, estimator: Estimator) -> Work:
+        disk = estimator.download(self.table.repo) + estimator.text_bytes(estimator.volume(self))
+        return Work(disk=disk, setting=f"T {TEMPERATURES[self.part]}, as released")
+
 
 class Asked(msgspec.Struct):
     """Of a generation, what its question is made of."""
@@ -224,6 +244,10 @@ class ReleasedLogprobs(Stage):
             return "tokens do not make the text"
         file.append(key, tokens(ids, logprobs, lengths))
         return ""
+
+    def work(self, estimator: Estimator) -> Work:
+        own = ARROW_BYTES * estimator.volume(self.responses).total.response
+        return Work(disk=estimator.download(self.table.repo) + own, setting="the teacher's, as released")
 
 
 def numbers(values: object) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.client import Request
+from harness.cost import Amount, Estimator, Volume, Work, drawn, generation, thinned
 from harness.errors import StageError
 from harness.evaluate import ask, conversation, draw_seed
 from harness.files import write_rows
@@ -78,6 +79,23 @@ class Revise(Stage):
         ask(self.requests(truncated(drafts), tokens), total, self.service(), continued, context)
         ends = read_in_order(continued / "generations.jsonl", Generation)
         write_rows(out / "generations.jsonl", map(joined, truncated(drafts), ends))
+
+    def expected(self, estimator: Estimator) -> Volume:
+        """The truncated drafts: as much of each as is kept goes into the prompt."""
+        share = estimator.assumptions.truncated.value
+        kept = self.drafts.cap / (1 + share * (self.drafts.cap - 1)) * (1 + self.cut_beyond) / 2
+
+        def revised(draft: Amount) -> Amount:
+            beginning = draft.response * kept
+            end = beginning * estimator.assumptions.continued.value
+            return replace(draft, prompt=draft.prompt + beginning, response=end)
+
+        cut = thinned(estimator.volume(self.drafts), share)
+        return Volume(domains={domain: revised(draft) for domain, draft in cut.domains.items()})
+
+    def work(self, estimator: Estimator) -> Work:
+        where = f"cut beyond {self.cut_beyond:.0%} of a draft, "
+        return generation(self, self.service(), estimator, where + drawn(self.sampling))
 
 
 def truncated(drafts: Path) -> Iterator[Generation]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.client import Request
+from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
 from harness.evaluate import ask, conversation, draw_seed
 from harness.generate import read_rows
 from harness.stage import Service, Stage
@@ -60,6 +61,20 @@ class Sample(Stage):
         questions = list(first_of_each(rows, dict(self.per_domain)))
         total = len(questions) * self.sampling.draws
         ask(self.requests(questions), total, self.service(), out, context)
+
+    def expected(self, estimator: Estimator) -> Volume:
+        counts, found = dict(self.per_domain), {}
+        for domain, asked in estimator.volume(self.questions).domains.items():
+            questions = min(asked.questions, counts.get(domain, 0)) if counts else asked.questions
+            rows = questions * self.sampling.draws
+            response = estimator.response(domain, self.sampling) * rows
+            prompt = asked.part(rows, questions).prompt
+            found[domain] = Amount(rows=rows, questions=questions, prompt=prompt, response=response)
+        return Volume(domains=found)
+
+    def work(self, estimator: Estimator) -> Work:
+        effort = f", effort {self.effort}" if self.effort else ""
+        return generation(self, self.service(), estimator, drawn(self.sampling) + effort, logprobs=True)
 
 
 def first_of_each(questions: Iterable[Question], counts: dict[str, int]) -> Iterator[Question]:

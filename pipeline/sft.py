@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from harness.cost import Estimator, Work
 from harness.errors import UsageError
 from harness.evaluate import conversation
 from harness.stage import Stage
@@ -19,6 +20,8 @@ from harness.types import Generation
 from pipeline.tokenizer import StudentTokens, Tokenized
 
 NOT_LEARNED = -100
+CHECKPOINTS = {"llamafactory": 6, "trl": 2}  # of an unfinished training; TRL's second while it is written
+OPTIMIZER_BYTES = 12  # a parameter: float32 weights and both moments
 TOKENIZED_TOGETHER = 64
 
 Packing = Literal["none", "isolated", "attending"]
@@ -101,6 +104,22 @@ class Sft(Stage):
         if not self.mask_student or "student_bytes" not in row.kept:
             return 0
         return tokens.count(row.text.encode()[: row.kept["student_bytes"]].decode())
+
+    def work(self, estimator: Estimator) -> Work:
+        data, size = estimator.volume(self.data), estimator.size(self.base)
+        tokens = data.total.prompt + data.total.response
+        weights, parameters = (size.bytes, size.parameters) if size else (0.0, 0.0)
+        checkpoints = min(CHECKPOINTS[self.trainer], self.epochs + 1)
+        return Work(
+            kind="train",
+            model=self.base,
+            engine=self.trainer,
+            tokens_in=tokens * self.epochs,
+            disk=weights,
+            scratch=checkpoints * (weights + OPTIMIZER_BYTES * parameters) + estimator.text_bytes(data),
+            setting=f"{data.total.rows:,.0f} rows × {self.epochs}, batch {self.batch} × {self.cutoff:,}, "
+            f"lr {self.learning_rate:g} to {self.minimum_learning_rate:g}",
+        )
 
 
 def example(whole: Tokenized, unlearned: int, limit: int) -> Example:

@@ -58,6 +58,9 @@ class Source(Protocol):
     def name(self) -> str: ...
 
     @property
+    def domain(self) -> str: ...
+
+    @property
     def count(self) -> int: ...
 
     def pool(self, machine: Machine) -> Pool:
