@@ -98,9 +98,9 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def render(name: str, report: Report) -> str:
-    """One of the two templates, filled."""
-    environment = Environment(
+def environment(name: str) -> Environment:
+    """Where templates come from. What goes into a page is escaped, what goes into Markdown is not."""
+    found = Environment(
         loader=PackageLoader("reports"),
         autoescape=name.endswith(".html"),
         undefined=StrictUndefined,
@@ -108,14 +108,20 @@ def render(name: str, report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["bar"] = mark_down
+    found.filters["bar"] = mark_down
+    return found
+
+
+def render(name: str, report: Report) -> str:
+    """One of the two templates, filled."""
     kept = columns(report)
     lines = [
         (entry, [text for column, text in zip(COLUMNS, cells(entry), strict=True) if column in kept],
          interval_plot(entry))
         for entry in report.entries
     ]  # fmt: skip
-    return environment.get_template(f"{name}.j2").render(report=report, columns=headings(report), lines=lines)
+    template = environment(name).get_template(f"{name}.j2")
+    return template.render(report=report, columns=headings(report), lines=lines)
 
 
 def columns(report: Report) -> tuple[str, ...]:
