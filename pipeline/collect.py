@@ -19,7 +19,7 @@ from harness.machine import Machine
 from harness.stage import Json, Stage
 from harness.store import Context
 from harness.types import Question
-from pipeline.contamination import Overlap, TestSets, loaded, test_sets
+from pipeline.contamination import Contamination, Overlap, indexed, loaded
 from pipeline.duplicates import Near, NearIndex
 from pipeline.sources import Pool, Source, normalised
 
@@ -109,7 +109,7 @@ class Collect(Stage):
             for question in questions
             for text in (question.id, normalised(question.prompt))
         }
-        overlapping = test_sets(tests, self.overlap) if self.overlap else None
+        overlapping = indexed(tests, self.overlap) if self.overlap else None
         return Gate(known, overlapping, NearIndex(self.near) if self.near else None)
 
     def expected(self, estimator: Estimator) -> Volume:
@@ -130,7 +130,7 @@ class Gate:
     """Lets each question pass once."""
 
     def __init__(
-        self, known: set[str], overlapping: TestSets | None = None, near: NearIndex | None = None
+        self, known: set[str], overlapping: Contamination | None = None, near: NearIndex | None = None
     ) -> None:
         self.known = known
         self.overlapping = overlapping

@@ -54,13 +54,11 @@ class Match:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestSet:
+class BenchmarkIndex:
     """One benchmark's questions as runs. `owners[i]` are the questions that hold the run `hashes[i]`.
 
     A question has an entry in `sizes`: how many runs are its own.
     """
-
-    __test__ = False
 
     name: str
     public: bool
@@ -69,7 +67,7 @@ class TestSet:
     sizes: dict[str, int]
 
 
-def test_set(benchmark: Benchmark, questions: Iterable[Question], overlap: Overlap) -> TestSet:
+def index_of(benchmark: Benchmark, questions: Iterable[Question], overlap: Overlap) -> BenchmarkIndex:
     """The index of a benchmark's questions."""
     runs = {question.id: set(runs_of(question.prompt, overlap).tolist()) for question in questions}
     held = Counter(run for found in runs.values() for run in found)
@@ -78,7 +76,7 @@ def test_set(benchmark: Benchmark, questions: Iterable[Question], overlap: Overl
     for name, found in sorted(runs.items()):
         for run in found & owners.keys():
             owners[run].append(name)
-    return TestSet(
+    return BenchmarkIndex(
         name=benchmark.name,
         public=isinstance(benchmark, PUBLIC),
         hashes=np.fromiter(owners, np.uint64, len(owners)),
@@ -92,13 +90,11 @@ def runs_of(text: str, overlap: Overlap) -> Hashes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestSets:
+class Contamination:
     """All benchmarks, to look training questions up in."""
 
-    __test__ = False
-
     overlap: Overlap
-    sets: tuple[TestSet, ...] = field(default=())
+    sets: tuple[BenchmarkIndex, ...] = field(default=())
 
     def match(self, text: str) -> Match | None:
         """The first benchmark's most similar test question that the text holds."""
@@ -106,7 +102,7 @@ class TestSets:
         runs = run_hashes(found, self.overlap.words)
         return next((match for each in self.sets if (match := self.match_in(each, found, runs))), None)
 
-    def match_in(self, tests: TestSet, found: list[str], runs: Hashes) -> Match | None:
+    def match_in(self, tests: BenchmarkIndex, found: list[str], runs: Hashes) -> Match | None:
         places = np.searchsorted(tests.hashes, runs)
         places[places == len(tests.hashes)] = 0
         hits = np.flatnonzero(tests.hashes[places] == runs) if len(tests.hashes) else ()
@@ -129,9 +125,9 @@ class TestSets:
         )
 
 
-def test_sets(benchmarks: Iterable[tuple[Benchmark, list[Question]]], overlap: Overlap) -> TestSets:
-    return TestSets(
-        overlap=overlap, sets=tuple(test_set(each, questions, overlap) for each, questions in benchmarks)
+def indexed(benchmarks: Iterable[tuple[Benchmark, list[Question]]], overlap: Overlap) -> Contamination:
+    return Contamination(
+        overlap=overlap, sets=tuple(index_of(each, questions, overlap) for each, questions in benchmarks)
     )
 
 

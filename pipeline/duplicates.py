@@ -13,6 +13,10 @@ from pipeline.ngrams import Hashes, run_hashes, words
 
 LOW_BITS = np.uint64(0xFFFFFFFF)
 SCHEME = "affine32"
+MISSED_COUNTS_MORE = (
+    0.05,
+    0.95,
+)  # the weights of wrongly proposed and of missed pairs: proposals are checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,9 @@ class NearIndex:
 
         self.near = near
         self.empty = MinHash(num_perm=near.permutations, seed=near.seed, hashfunc=int, scheme=SCHEME)
-        self.alike = MinHashLSH(threshold=near.threshold, num_perm=near.permutations)
+        self.alike = MinHashLSH(
+            threshold=near.threshold, num_perm=near.permutations, weights=MISSED_COUNTS_MORE
+        )
         self.runs: list[Hashes] = []
         self.names: list[str] = []
 
