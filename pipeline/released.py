@@ -41,7 +41,8 @@ TEMPERATURES: dict[Part, float] = {"stage1": 0.6, "stage2": 1.0}  # §6.2
 ROWS: dict[Part, int] = {"stage1": 105_000, "stage2": 330_000}  # §6.3, for the progress display alone
 LONGEST = 65_536  # §6.4.1: the training context; the sampling limit is unpublished
 CHUNK = 256
-OPENING = re.compile(rb"\s*(?:</?think>\s*)?")
+MARKER = harmony.MESSAGE.encode()
+TAG, GAP = re.compile(rb"\s*</?think>\s*"), re.compile(rb"\s*")
 
 COLUMNS = (("uuid", "uuid"), ("question", "input"), ("response", "output"), ("domain", "domain"))
 LOGPROB_COLUMNS = (("uuid", "sample_uuid"), ("ids", "token_ids"), ("logprobs", "logprobs"))
@@ -295,7 +296,7 @@ def lengths_in_text(ids: list[int], vocabulary: Vocabulary, text: str) -> list[i
     special tokens have no text.
     """
     spelt = vocabulary.spelt(ids)
-    if harmony.MESSAGE.encode() in spelt:
+    if MARKER in spelt:
         return lengths_of_messages(spelt, text.encode())
     plain = [b"" if number in vocabulary.special else each for number, each in zip(ids, spelt, strict=True)]
     return byte_lengths(plain, text)
@@ -310,15 +311,11 @@ def lengths_of_messages(spelt: list[bytes], text: bytes) -> list[int] | None:
     lengths: list[int] = []
     position = 0
     for each, written in zip(spelt, reading.text, strict=True):
-        if each == harmony.MESSAGE.encode():
-            opening = OPENING.match(text, position)
-            lengths.append(opening.end() - position if opening else 0)
-        else:
-            found = met(each, text, position) if written else 0
-            if found is None:
-                return None
-            lengths.append(found)
-        position += lengths[-1]
+        found = opened(written, text, position) if each == MARKER else met(each, text, position, written)
+        if found is None:
+            return None
+        lengths.append(found)
+        position += found
     if text[position:].strip():
         return None
     if lengths:
@@ -326,8 +323,16 @@ def lengths_of_messages(spelt: list[bytes], text: bytes) -> list[int] | None:
     return lengths
 
 
-def met(token: bytes, text: bytes, position: int) -> int | None:
+def opened(written: str, text: bytes, position: int) -> int | None:
+    """The length of the tag at a place, or of the white space where two messages are not parted by one."""
+    found = (TAG if "think>" in written else GAP).match(text, position)
+    return found.end() - position if found else None
+
+
+def met(token: bytes, text: bytes, position: int, written: str) -> int | None:
     """How much of a token stands at a place: all of it, or all but the white space at a message's edge."""
+    if not written:
+        return 0
     for shown in (token, token.rstrip(), token.lstrip(), token.strip()):
         if text.startswith(shown, position):
             return len(shown)

@@ -109,9 +109,17 @@ def check_columns(repo: str, path: Path, columns: dict[str, str]) -> None:
 
 
 def is_present(column: str, there: list[str]) -> bool:
-    """Whether a path is among those of a file; below a value that is null in its first row, anything is."""
+    """Whether a path is among those of a file, whole or as the beginning of one.
+
+    Below a value that is null in the first row, anything may be.
+    """
     plain = re.sub(r"\[\d+\]", "[0]", column)
-    return any(plain == path or (path.endswith("?") and plain.startswith(path[:-1])) for path in there)
+    return any(
+        path.removesuffix("?") == plain
+        or path.startswith((f"{plain}.", f"{plain}["))
+        or (path.endswith("?") and plain.startswith((f"{path[:-1]}.", f"{path[:-1]}[")))
+        for path in there
+    )
 
 
 def nearest(column: str, there: list[str]) -> str:
