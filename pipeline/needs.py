@@ -147,7 +147,8 @@ def lines(
         try:
             yield True, f"{named(need)}: {look(need, machine)}"
         except HarnessError as error:
-            yield False, f"{named(need)}: {error}"
+            told = str(error).removeprefix(f"{named(need)}: ").replace("\n", "\n         ")
+            yield False, f"{named(need)}: {told}"
 
 
 def column_lines(machine: Machine) -> Iterator[str]:
