@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -74,7 +75,7 @@ class Stage:
         """The stages that this one reads, in field order."""
         return list(dict.fromkeys(stages_in(tuple(field_values(self)))))
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Kind and eight hex digits, such as `sft-4f2a9c1b`."""
         canonical = json.dumps(self.identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
