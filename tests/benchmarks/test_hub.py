@@ -152,6 +152,9 @@ def test_all_matching_files_come_from_hugging_face_at_the_locked_commit(
 ):
     assert ask(hub, tmp_path, FILES, "huggingface") == f"{COMMIT} ['test.jsonl'] True\nTrue\n"
     assert not any("README" in path for path in hub.asked)
+    code = f"import os; os.environ['HF_HUB_OFFLINE'] = '1'\n{FILES}"
+    assert ask(hub, tmp_path, code, "huggingface") == f"{COMMIT} ['test.jsonl'] True\nTrue\n"
+    assert "not found" in ask(hub, tmp_path, code.replace('"*.jsonl"', '"*.csv"'), "huggingface")
 
 
 def test_modelscope_is_asked_by_its_own_library_and_its_commit_is_locked_apart(
