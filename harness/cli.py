@@ -152,19 +152,40 @@ def setup(name: str, runs: Path, data: Path | None, machine: Path | None) -> Non
 
 @cli.command()
 @click.argument("recipe")
+@click.option("--json", "as_entries", is_flag=True, help="Everything, for machines.")
+@click.option("--assumptions", is_flag=True, help="List what is assumed, with its sources.")
 @recipe_options
 @place_options
 def plan(
-    recipe: str, entry: str | None, engine: str | None, runs: Path, data: Path | None, machine: Path | None
+    recipe: str,
+    as_entries: bool,
+    assumptions: bool,
+    entry: str | None,
+    engine: str | None,
+    runs: Path,
+    data: Path | None,
+    machine: Path | None,
 ) -> None:
-    """What of RECIPE is done, partial or missing, and which field changed."""
+    """What of RECIPE is done, what the rest costs, and what this machine lacks for it.
+
+    Requests, tokens, GPU-hours, disk and money of each stage before it runs. Starts nothing and asks
+    no network.
+    """
+    from harness.hardware import hardware
+    from harness.plan import make_plan
+    from harness.throughput import read_rates
+    from pipeline.lacks import Lacks
+    from reports.plan import as_json, print_plan
+
     place = Place(runs, data, machine)
-    found = find_recipe(recipe, engine, entry)
-    for line in place.store().plan(found.name, found.labels()):
-        rows = f"  {line.rows} rows" if line.rows else ""
-        click.echo(f"{line.state:8} {line.label:28} {line.stage.key}{rows}")
-        for change in line.changed:
-            click.echo(f"{'':8}   changed: {change}")
+    found, here, store = find_recipe(recipe, engine, entry), place.machine(), place.store()
+    devices = hardware(here)
+    rates = read_rates(store.root, devices.device)
+    made = make_plan(store, found, here, devices, rates, Lacks(here, devices))
+    if as_entries:
+        click.echo(as_json(made))
+    else:
+        print_plan(made, assumptions=assumptions)
 
 
 @cli.command()
@@ -382,6 +403,44 @@ def sentences(
     page = out or store.root / selection.partition("/")[0] / "sentences" / f"{identifier(title)}.html"
     write_sentences(page, shown)
     click.echo(f"sentences: {page}")
+
+
+@cli.command()
+@click.argument("recipe")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--row", default="final", show_default=True, help="The row of the report to publish.")
+@click.option("--to", "repository", default="", metavar="ORG/NAME", help="Where you will upload it.")
+@click.option("--license", "licence", default="other", show_default=True, help="Of the model: apache-2.0, …")
+@click.option("--data-license", "data_licence", default="other", show_default=True, help="Of the data sets.")
+@recipe_options
+@place_options
+def publish(
+    recipe: str,
+    out: Path,
+    row: str,
+    repository: str,
+    licence: str,
+    data_licence: str,
+    entry: str | None,
+    engine: str | None,
+    runs: Path,
+    data: Path | None,
+    machine: Path | None,
+) -> None:
+    """Write a trained checkpoint of RECIPE and the data that trained it into OUT, with their cards.
+
+    Nothing is uploaded: the commands that would are printed.
+    """
+    from reports.publish import Terms, publication
+    from reports.publish import publish as write
+
+    store, found = Place(runs, data, machine).store(), find_recipe(recipe, engine, entry)
+    terms = Terms(licence=licence, data_licence=data_licence, repository=repository)
+    what = publication(store, found, found.labels(), row, terms)
+    commands = write(what, out)
+    for reason in what.report.not_a_score:
+        click.echo(f"not a score, as the card says: {reason}")
+    click.echo("\n".join([f"published: {out}", "to upload it:", *(f"  {command}" for command in commands)]))
 
 
 @cli.command()
