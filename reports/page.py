@@ -109,6 +109,7 @@ def environment(name: str) -> Environment:
         keep_trailing_newline=True,
     )
     found.filters["bar"] = mark_down
+    found.filters["code"] = lambda text: f"`{str(text).replace('`', chr(39))}`"
     return found
 
 
