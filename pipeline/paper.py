@@ -96,6 +96,7 @@ class Scale:
     released: Checkpoint = RELEASED
     sources: tuple[Source, ...] = SOURCES
     benchmarks: tuple[Benchmark, ...] = BENCHMARKS
+    decontaminate: tuple[Benchmark, ...] = EVERY_BENCHMARK
     thresholds: Thresholds = THRESHOLDS
     draws: int = DRAWS
     stage1_questions: Rows = STAGE1_QUESTIONS
@@ -116,7 +117,7 @@ PAPER = Scale()
 
 def questions(scale: Scale) -> Collect:
     """§6.1: four domains, without what the benchmarks ask."""
-    return Collect(sources=scale.sources, decontaminate=EVERY_BENCHMARK, overlap=Overlap(), near=Near())
+    return Collect(sources=scale.sources, decontaminate=scale.decontaminate, overlap=Overlap(), near=Near())
 
 
 def sampled(

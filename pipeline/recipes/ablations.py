@@ -13,6 +13,7 @@ from harness.benchmark import Benchmark
 from harness.recipe import Recipe, Row
 from harness.stage import Stage
 from pipeline import paper
+from pipeline.assumed import ASSUMED
 from pipeline.paper import HIGH, LOW, Effort, Rows, Scale
 from pipeline.sft import Sft
 
@@ -147,6 +148,7 @@ def ablation(
         },
         benchmarks=benchmarks,
         engine=engine,
+        assumed=ASSUMED,
         make=partial(
             ablation,
             name=name,

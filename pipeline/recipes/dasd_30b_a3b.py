@@ -9,6 +9,7 @@ from harness.hub import Checkpoint
 from harness.recipe import Recipe, Row
 from harness.stage import Stage
 from pipeline import paper
+from pipeline.assumed import ASSUMED
 from pipeline.paper import Scale
 from pipeline.recipes.dasd_4b import ENTRIES, released_data, sampled_data
 from pipeline.sft import Sft
@@ -41,6 +42,7 @@ def dasd_30b_a3b(
         },
         benchmarks=scale.benchmarks,
         engine=engine,
+        assumed=ASSUMED,
         entries=ENTRIES,
         make=partial(dasd_30b_a3b, scale=scale, student=student),
         published="dasd_4b",

@@ -10,6 +10,7 @@ from harness.hub import Checkpoint
 from harness.recipe import Recipe, Row
 from harness.stage import Stage
 from pipeline import paper
+from pipeline.assumed import ASSUMED
 from pipeline.paper import Scale
 from pipeline.released import released
 from pipeline.sft import Sft
@@ -40,6 +41,7 @@ def dasd_4b(entry: str = "questions", engine: str = "vllm", *, scale: Scale = pa
         },
         benchmarks=scale.benchmarks,
         engine=engine,
+        assumed=ASSUMED,
         entries=ENTRIES,
         make=partial(dasd_4b, scale=scale),
         published="dasd_4b",

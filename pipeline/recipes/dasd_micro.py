@@ -29,7 +29,8 @@ from pipeline.sft import Sft
 
 MODELS = Path(__file__).parent.parent / "micro"
 SYSTEM = "You are a helpful assistant."  # §7.2: used in all training stages
-THRESHOLDS = Thresholds(max_tokens=256)
+# A hundred characters hardly compress, so every text is looked at for repetition.
+THRESHOLDS = Thresholds(max_tokens=256, loop_compression=1.0, spread_compression=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
