@@ -21,8 +21,8 @@ from pipeline import paper
 from pipeline.micro.textbook import Lesson, lesson
 from pipeline.paper import Scale
 from pipeline.recipes.dasd_micro import MODELS
-from pipeline.released import responses_table
 from tests.benchmarks import gpqa_rows
+from tests.pipeline import standins as hub
 
 CONTEXT = 8192
 SUBJECTS = {"math": 0.4, "science": 0.3, "code": 0.3}
@@ -33,6 +33,7 @@ TINY = Scale(
     benchmarks=tuple(
         replace(one, sampling=replace(one.sampling, draws=1, max_tokens=64)) for one in paper.BENCHMARKS
     ),
+    decontaminate=paper.AIME,
     thresholds=replace(paper.THRESHOLDS, max_tokens=512),
     draws=3,
     stage1_questions=(("math", 30), ("code", 10), ("science", 10), ("instruction_following", 10)),
@@ -70,24 +71,32 @@ def students(data: Path) -> None:
 
 
 def released_rows(data: Path, count: int) -> None:
-    """Both stages of the released set, some questions with several responses."""
+    """Both stages of the released set; in the second, some questions have several responses."""
     told = lessons("released")
     for part in ("stage1", "stage2"):
-        table = responses_table(part)
-        file = data / table.repo / table.files[0]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w", encoding="utf-8") as out:
-            for number in range(count):
-                if number % 5 or part == "stage1":
-                    one = next(told)
-                row = {
+        rows = []
+        for number in range(count):
+            if number % 5 or part == "stage1":
+                one = next(told)
+            rows.append(
+                {
                     "uuid": str(uuid.UUID(int=random.Random(f"{part}:{number}").getrandbits(128))),
                     "input": one.question,
                     "output": one.answer,
                     "domain": DOMAINS[number % 4],
                     "meta": {"source": "made up"},
                 }
-                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            )
+        hub.released(data, part, rows)
+
+
+def sources(data: Path, questions: list[str]) -> None:
+    """The four sources of questions, a quarter for each."""
+    math, code, science, instructions = (questions[part::4] for part in range(4))
+    hub.acereason(data, math)
+    hub.opencodereasoning(data, code)
+    hub.opensciencereasoning(data, {question: 10 + n for n, question in enumerate(science)})
+    hub.am_distilled(data, instructions)
 
 
 def benchmarks(data: Path) -> None:
