@@ -1,54 +1,121 @@
 """Filter: drops responses that would teach something wrong (report §6.3).
 
 Pure functions with their thresholds as fields. The report names the filters and publishes neither
-thresholds nor rates, so the numbers here are ours.
+thresholds nor rates, so the numbers here are ours: docs/filters.md says what they were tuned on.
 """
 
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness.chat import CLOSE, OPEN, split_reasoning
+from harness.cost import Estimator, Volume, Work, thinned
 from harness.errors import StageError
 from harness.files import write_rows
-from harness.generate import read_rows
+from harness.generate import read_in_order
 from harness.stage import Stage
 from harness.store import Context
 from harness.types import Generation
+from pipeline import repetition
 
-Reason = Literal["truncated", "too long", "no thinking", "no answer", "function call", "repetition"]
+Reason = Literal[
+    "truncated",
+    "function call",
+    "no thinking",
+    "unfinished thinking",
+    "broken thinking",
+    "no answer",
+    "repeated paragraph",
+    "repeated sentence",
+    "repeated phrase",
+    "compressible",
+    "too long",
+]
 
-FUNCTION_CALL = re.compile(r"<tool_call>|<\|call\|>|to=functions\.|\"tool_calls\"")
+HARMONY_CALL = re.compile(
+    r"(?:commentary|analysis|assistant)\s*to=(?:functions\.\w+|python|browser[.\w]*)\s*(?:<\||json|code|\{)"
+)
+CALLS = (  # a string that must be there, and what makes it a call rather than a mention
+    ("<|call|>", re.compile(r"(?<![`'\"])<\|call\|>")),
+    ("to=", HARMONY_CALL),
+    ("<tool_call>", re.compile(r"(?<![`'\"])<tool_call>\s*[{\[<]")),
+    ("<function_call>", re.compile(r"(?<![`'\"])<function_call>\s*[{\[<]")),
+    ("<function=", re.compile(r"(?<![`'\"])<function=[\w.]+>\s*[{<]")),
+    ("[TOOL_CALLS]", re.compile(r"(?<![`'\"])\[TOOL_CALLS\]\s*(?:\[|\w+\s*[\[{])")),
+)
+CALLED_NAME = re.compile(r'"name"\s*:\s*"')
+CALLED_WITH = re.compile(r'"arguments"\s*:\s*["{]')
+FENCES = re.compile(r"\A```(?:json)?\s+|\s+```\Z")
+CONTENT = re.compile(r"\w")
+LONG_WORD = 20  # bytes and a blank; ordinary words are shorter, so that no loop is overlooked
+NAMES: dict[repetition.Level, Reason] = {
+    "paragraph": "repeated paragraph",
+    "sentence": "repeated sentence",
+    "phrase": "repeated phrase",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """When a response goes. `max_tokens`: the student's training context, in student tokens."""
+    """When a response goes. Shares are of the whole text, thinking and answer together.
+
+    `max_tokens`: the student's training context, in student tokens.
+
+    A loop is a unit that stands back to back with itself. It goes where its copies make up
+    `near_loop_share` of the text, though in each round `counters` words may differ, or one in ten. It
+    goes from `loop_share`, or in a long text from `loop_bytes`, where it stands there at least
+    `loop_repeats` times, no more than one word in twenty differs, and it says something in letters.
+
+    Wherever they stand: paragraphs that occur `paragraph_repeats` times go from `paragraph_share` on,
+    sentences that occur `sentence_repeats` times from `sentence_share` on, runs of `phrase_words` words
+    (a power of two) that occur `phrase_repeats` times from `phrase_share` of the runs on.
+
+    A text that zlib makes `most_compression` times smaller goes whatever it says. One of at most 32 KB,
+    which zlib sees whole, is looked at for loops only from `loop_compression` on, and for what else
+    comes back only from `spread_compression` on.
+    """
 
     max_tokens: int
-    line_repeats: int = 4
-    phrase_words: int = 6
-    phrase_repeats: int = 8
+    loop_repeats: float = 3.0
+    loop_share: float = 0.2
+    loop_bytes: int = 2_000
+    near_loop_share: float = 0.5
+    counters: float = 1.3
+    paragraph_repeats: int = 4
+    paragraph_share: float = 0.3
+    sentence_repeats: int = 4
+    sentence_share: float = 0.45
+    phrase_words: int = 8
+    phrase_repeats: int = 4
+    phrase_share: float = 0.4
+    most_compression: float = 10.0
+    loop_compression: float = 2.3
+    spread_compression: float = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
-    """A response that did not pass, and why."""
+    """A response that did not pass, and why. `temperature`: at which it was sampled."""
 
     question: str
     draw: int
     domain: str
+    temperature: float
     reason: Reason
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filter(Stage):
-    """Writes generations.jsonl (kept) and dropped.jsonl (with reasons).
+    """Writes generations.jsonl (kept, unchanged) and dropped.jsonl (with reasons).
 
     Both are in the order of question and draw, whatever the order in which responses came, so that
-    nothing after this stage depends on concurrency.
+    nothing after this stage depends on concurrency. One response is in memory at a time.
     """
+
+    version = 2
 
     responses: Stage
     student: Stage
@@ -58,53 +125,158 @@ class Filter(Stage):
         from pipeline.tokenizer import StudentTokens
 
         tokens = StudentTokens(context.path(self.student) / "model")
-        kept: list[Generation] = []
+        rows = context.path(self.responses) / "generations.jsonl"
         dropped: list[Dropped] = []
-        rows = read_rows(context.path(self.responses) / "generations.jsonl", Generation)
-        for row in sorted(rows, key=lambda row: (row.question, row.draw)):
-            reason = reason_to_drop(row, tokens.count(row.text), self.thresholds)
-            if reason is None:
-                kept.append(row)
-            else:
-                domain = row.kept["domain"]
-                dropped.append(Dropped(question=row.question, draw=row.draw, domain=domain, reason=reason))
+        with context.progress.counter("filtering", count_lines(rows)) as counter:
+
+            def kept() -> Iterator[Generation]:
+                for row in read_in_order(rows, Generation):
+                    reason = reason_to_drop(row, tokens.count, self.thresholds)
+                    if reason is None:
+                        yield row
+                    else:
+                        dropped.append(drop(row, reason))
+                    counter.advance()
+
+            count = write_rows(out / "generations.jsonl", kept())
         write_rows(out / "dropped.jsonl", dropped)
-        if not kept:
+        if not count:
             raise StageError(
                 f"all {len(dropped)} responses were dropped: {reasons(dropped)}",
                 f"{out / 'dropped.jsonl'} names the reason of each.",
             )
-        write_rows(out / "generations.jsonl", kept)
+
+    def expected(self, estimator: Estimator) -> Volume:
+        return thinned(estimator.volume(self.responses), estimator.passing(self.responses.kind))
+
+    def work(self, estimator: Estimator) -> Work:
+        setting = f"up to {self.thresholds.max_tokens:,} student tokens, well formed, not repeating"
+        return Work(disk=estimator.text_bytes(estimator.volume(self)), setting=setting)
+
+
+def count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def drop(row: Generation, reason: Reason) -> Dropped:
+    return Dropped(
+        question=row.question,
+        draw=row.draw,
+        domain=row.kept["domain"],
+        temperature=row.sampling.temperature,
+        reason=reason,
+    )
 
 
 def reasons(dropped: list[Dropped]) -> str:
-    """`12 truncated, 3 repetition`."""
+    """`12 truncated, 3 repeated sentence`."""
     return ", ".join(
         f"{count} {name}" for name, count in Counter(row.reason for row in dropped).most_common()
     )
 
 
-def reason_to_drop(row: Generation, tokens: int, thresholds: Thresholds) -> Reason | None:
-    """The first reason against a response; None where there is none."""
+def reason_to_drop(row: Generation, count: Callable[[str], int], thresholds: Thresholds) -> Reason | None:
+    """The first reason against a response; None where there is none.
+
+    `count` gives a text's length in student tokens. It costs more than all else, so it comes last and
+    is not asked where it cannot matter.
+    """
     if row.truncated:
         return "truncated"
-    if tokens > thresholds.max_tokens:
-        return "too long"
-    if FUNCTION_CALL.search(row.text):
+    return (
+        structural_reason(row)
+        or repetition_reason(row.text, thresholds)
+        or ("too long" if longer(row.text, thresholds.max_tokens, count) else None)
+    )
+
+
+def longer(text: str, limit: int, count: Callable[[str], int]) -> bool:
+    """Whether a text has more tokens than this. No token is shorter than a byte of UTF-8."""
+    return len(text.encode("utf-8", "surrogatepass")) > limit and count(text) > limit
+
+
+def structural_reason(row: Generation) -> Reason | None:
+    """What is wrong with the parts of a response: thinking, answer, and no call of a function.
+
+    The parts are read from the text, which training sees. Thinking counts as there where it has a
+    letter or a digit.
+    """
+    reasoning, answer = split_reasoning(row.text, row.finish_reason)
+    if row.kept.get("function_call") or calls_function(row.text, answer):
         return "function call"
-    if not row.reasoning.strip():
+    if open_ended(row):
+        return "unfinished thinking"
+    if not CONTENT.search(reasoning):
         return "no thinking"
-    if not row.answer.strip():
-        return "no answer"
-    return "repetition" if repeats(row.text, thresholds) else None
+    if row.text.count(OPEN) > 1 or row.text.count(CLOSE) > 1:
+        return "broken thinking"
+    return None if answer else "no answer"
 
 
-def repeats(text: str, thresholds: Thresholds) -> bool:
-    """Whether a line, or a run of words, comes back more often than the thresholds allow."""
-    lines = Counter(line for line in map(str.strip, text.split("\n")) if len(line) > 8)
-    if lines and max(lines.values()) >= thresholds.line_repeats:
-        return True
-    words = text.split()
-    size = thresholds.phrase_words
-    phrases = Counter(tuple(words[start : start + size]) for start in range(len(words) - size + 1))
-    return bool(phrases) and max(phrases.values()) >= thresholds.phrase_repeats
+def open_ended(row: Generation) -> bool:
+    """Whether thinking was opened, by the response or by the prompt, and is not closed."""
+    _, closed, after = row.text.rpartition(CLOSE)
+    return OPEN in after or (not closed and bool(row.reasoning))
+
+
+def calls_function(text: str, answer: str) -> bool:
+    """Whether a response calls a function, in harmony's form or another usual one.
+
+    Speaking of a call, or quoting one, is none: a form counts only with what must follow it.
+    """
+    marked = any(needle in text and pattern.search(text) for needle, pattern in CALLS)
+    return marked or is_json_call(FENCES.sub("", answer))
+
+
+def is_json_call(answer: str) -> bool:
+    """Whether a whole answer is JSON of the form `{"name": "f", "arguments": {…}}`, or a list of such."""
+    if not answer.startswith(("{", "[")) or not answer.endswith(("}", "]")):
+        return False
+    return bool(CALLED_NAME.search(answer) and CALLED_WITH.search(answer))
+
+
+def repetition_reason(text: str, thresholds: Thresholds) -> Reason | None:
+    """The first kind of repetition that exceeds its threshold."""
+    compression = repetition.compression(text)
+    seen_whole = len(text) <= repetition.LOOK_BACK
+    if seen_whole and compression < thresholds.loop_compression:
+        return None
+    words = repetition.words_of(text)
+    if not len(words):
+        return "compressible"
+    loop = worst_loop(words, thresholds)
+    if loop is not None:
+        return NAMES[repetition.level(loop, *repetition.breaks(words))]
+    if seen_whole and compression < thresholds.spread_compression:
+        return None
+    return spread_reason(words, thresholds) or (
+        "compressible" if compression >= thresholds.most_compression else None
+    )
+
+
+def worst_loop(words: repetition.Words, thresholds: Thresholds) -> repetition.Loop | None:
+    """The longest loop beyond the thresholds. A short one of figures only may be a table or a matrix."""
+    enough = min(thresholds.loop_share * len(words.raw), thresholds.loop_bytes)
+    for loop in repetition.find_loops(words.hashes, enough / LONG_WORD):
+        copied = repetition.copied_bytes(words, loop)
+        differing = (1 - loop.same) * loop.period
+        close = differing <= max(thresholds.counters, loop.period / 10)
+        if close and copied >= thresholds.near_loop_share * len(words.raw):
+            return loop
+        exact = differing <= loop.period / 20 and loop.repeats >= thresholds.loop_repeats
+        if exact and copied >= enough and repetition.has_letters(words, loop):
+            return loop
+    return None
+
+
+def spread_reason(words: repetition.Words, thresholds: Thresholds) -> Reason | None:
+    """What comes back too often, wherever it stands."""
+    limits = thresholds
+    paragraph, sentence = repetition.breaks(words)
+    if repetition.unit_share(words, paragraph, limits.paragraph_repeats) >= limits.paragraph_share:
+        return "repeated paragraph"
+    if repetition.unit_share(words, sentence, limits.sentence_repeats) >= limits.sentence_share:
+        return "repeated sentence"
+    phrases = repetition.ngram_share(words.hashes, limits.phrase_words, limits.phrase_repeats)
+    return "repeated phrase" if phrases >= limits.phrase_share else None

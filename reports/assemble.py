@@ -107,7 +107,8 @@ def sections(
         yield ambiguities_section(register)
     yield Section(title="Stages", columns=("stage", "key", "seconds", "rows"), rows=list(stage_rows(done)))
     if dropped := list(drop_rows(done)):
-        yield Section(title="Dropped responses", columns=("stage", "domain", "reason", "rows"), rows=dropped)
+        columns = ("stage", "domain", "temperature", "reason", "rows")
+        yield Section(title="Dropped responses", columns=columns, rows=dropped)
     if selected := list(selection_rows(done)):
         yield Section(
             title="Divergence-aware selection",
@@ -146,14 +147,15 @@ def row_count(path: Path) -> int | None:
     return None
 
 
-def drop_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, str, int]]:
+def drop_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, float, str, int]]:
     for label, path in done.items():
         if (path / "dropped.jsonl").exists():
             counts = Counter(
-                (row["domain"], row["reason"]) for row in read_rows(path / "dropped.jsonl", dict)
+                (row["domain"], row["temperature"], row["reason"])
+                for row in read_rows(path / "dropped.jsonl", dict)
             )
-            for (domain, reason), count in sorted(counts.items()):
-                yield label, domain, reason, count
+            for (domain, temperature, reason), count in sorted(counts.items()):
+                yield label, domain, temperature, reason, count
 
 
 def selection_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, str, str, str]]:

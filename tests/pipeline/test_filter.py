@@ -1,52 +1,278 @@
 """Filters: each reason fires on its own defect, and not on its near-miss."""
 
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import pytest
 
-from pipeline.filter import Thresholds, reason_to_drop
+from harness.errors import StageError
+from harness.files import write_rows
+from harness.generate import read_rows
+from harness.hub import local_checkpoint
+from harness.machine import Machine
+from harness.progress import PlainProgress
+from harness.serve import ServerPool
+from harness.stage import Stage
+from harness.store import Context, RunStore
+from pipeline.filter import Dropped, Filter, Thresholds, reason_to_drop, repetition_reason
+from pipeline.micro.textbook import lesson
+from pipeline.recipes.dasd_micro import THRESHOLDS as MICRO
+from tests.pipeline.labelled import made
 from tests.pipeline.rows import row
 
 LIMITS = Thresholds(max_tokens=50)
 GOOD = "<think>\n7+5=12 so 12\n</think>\n\nThe answer is \\boxed{12}."
+STUDENT = local_checkpoint(Path(__file__).parents[2] / "pipeline" / "micro" / "base")
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def reason(text: str, thresholds: Thresholds = LIMITS) -> str | None:
+    return reason_to_drop(row(text), words, thresholds)
+
+
+def thought(text: str, answer: str = "The answer is \\boxed{1}.") -> str:
+    return f"<think>\n{text}\n</think>\n\n{answer}"
 
 
 def test_a_plain_response_passes() -> None:
-    assert reason_to_drop(row(GOOD), 20, LIMITS) is None
+    assert reason(GOOD) is None
 
 
 def test_a_truncated_response_goes_even_with_an_answer_in_it() -> None:
-    assert reason_to_drop(row(GOOD, finish="length"), 20, LIMITS) == "truncated"
+    assert reason_to_drop(row(GOOD, finish="length"), words, LIMITS) == "truncated"
 
 
 def test_length_counts_student_tokens_and_the_limit_itself_passes() -> None:
-    assert reason_to_drop(row(GOOD), 50, LIMITS) is None
-    assert reason_to_drop(row(GOOD), 51, LIMITS) == "too long"
+    long = thought("many more words than there are in the limit of this test, which is fifty")
+    assert reason_to_drop(row(long), lambda text: 50, LIMITS) is None
+    assert reason_to_drop(row(long), lambda text: 51, LIMITS) == "too long"
 
 
-@pytest.mark.parametrize("text", ["The answer is \\boxed{12}.", "<think>\n\n</think>\n\n\\boxed{12}"])
+def test_the_tokenizer_is_not_asked_where_bytes_already_show_that_a_text_is_short() -> None:
+    def never(text: str) -> int:
+        raise AssertionError("the tokenizer was asked")
+
+    fits = thought("é" * 5, "12")
+    limit = len(fits.encode())
+    assert reason_to_drop(row(fits), never, Thresholds(max_tokens=limit)) is None
+    with pytest.raises(AssertionError):
+        reason_to_drop(row(fits), never, Thresholds(max_tokens=limit - 1))
+
+
+# Structure
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer is \\boxed{12}.",
+        "<think>\n\n</think>\n\n\\boxed{12}",
+        "<think>\n…\n</think>\n\n\\boxed{12}",
+    ],
+)
 def test_an_answer_without_thinking_goes(text: str) -> None:
-    assert reason_to_drop(row(text), 20, LIMITS) == "no thinking"
+    assert reason(text) == "no thinking"
 
 
-def test_thinking_without_an_answer_goes() -> None:
-    assert reason_to_drop(row("<think>\n7+5=12\n</think>\n"), 20, LIMITS) == "no answer"
+@pytest.mark.parametrize("answer", ["", " \n"])
+def test_thinking_without_an_answer_goes(answer: str) -> None:
+    assert reason(f"<think>\n7+5=12\n</think>{answer}") == "no answer"
 
 
-def test_a_function_call_goes() -> None:
-    assert reason_to_drop(row("<think>x</think>\n<tool_call>{}</tool_call>"), 20, LIMITS) == "function call"
+@pytest.mark.parametrize(
+    "text", ["<think>\nlet me see", f"{GOOD}\n<think>\nor is it", "<think>\n7+5=12 The answer is 12."]
+)
+def test_thinking_that_never_ends_goes(text: str) -> None:
+    assert reason(text) == "unfinished thinking"
 
 
-def test_a_line_that_loops_goes() -> None:
-    loop = "<think>\n" + "wait, check again\n" * 4 + "</think>\n\n\\boxed{1}"
-    assert reason_to_drop(row(loop), 40, LIMITS) == "repetition"
+def test_thinking_that_the_prompt_opened_and_nothing_closes_is_unfinished_too() -> None:
+    opened = replace(row("let me see"), reasoning="let me see", answer="")
+    assert reason_to_drop(opened, words, LIMITS) == "unfinished thinking"
+
+
+@pytest.mark.parametrize("text", [GOOD + GOOD, "<think>\na</think>b</think>c"])
+def test_thinking_twice_goes(text: str) -> None:
+    assert reason(text) == "broken thinking"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>',
+        '<|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a": 1}<|call|>',
+        'assistantcommentary to=functions.f json{"a": 1}',
+        '{"name": "f", "arguments": {"a": 1}}',
+        '```json\n[{"name": "f", "arguments": "{}"}]\n```',
+        "<function=f>\n<parameter=a>1</parameter>",
+        '[TOOL_CALLS][{"name": "f"}]',
+    ],
+)
+def test_a_function_call_goes(call: str) -> None:
+    assert reason(thought("I need a tool.", call)) == "function call"
+
+
+def test_a_call_that_the_conversion_of_channels_recognised_goes_though_the_text_shows_none() -> None:
+    called = replace(row(GOOD), kept={"domain": "math", "function_call": True})
+    assert reason_to_drop(called, words, LIMITS) == "function call"
+
+
+@pytest.mark.parametrize(
+    "mention",
+    [
+        "A model writes `<tool_call>` and JSON, or `<|call|>` in harmony.",
+        "In harmony the header says to=functions.name when a tool is called.",
+        'The tool is {"name": "f", "parameters": {"type": "object"}}.',
+        '{"name": "Ada", "age": 36}',
+        "call functions.sort(values); function calls = 3; commentary to follow",
+        "print('<tool_call>{\"name\": 1}')",
+    ],
+)
+def test_speaking_of_calls_is_no_call(mention: str) -> None:
+    assert reason(thought("Let me explain.", mention)) is None
+
+
+# Repetition
+
+
+def test_a_paragraph_that_loops_goes() -> None:
+    unit = "Let me check the sum once more.\nIt is 31, and that is not what we want.\n\n"
+    assert reason(thought("We add them up.\n\n" + unit * 8)) == "repeated paragraph"
+
+
+def test_a_sentence_that_loops_goes() -> None:
+    assert reason(thought("Hm. " + "Let me check that once more. " * 20)) == "repeated sentence"
 
 
 def test_a_phrase_that_loops_inside_one_line_goes() -> None:
-    loop = "<think>" + "so we try the next case again " * 9 + "</think> \\boxed{1}"
-    assert reason_to_drop(row(loop), 40, LIMITS) == "repetition"
+    assert reason(thought("so we try the next case again " * 9)) == "repeated phrase"
+
+
+def test_paragraphs_that_come_back_with_something_else_between_go() -> None:
+    rng = random.Random("between")
+    text = made.paragraph_with_something_between(rng)
+    assert repetition_reason(text, LIMITS) == "repeated paragraph"
+
+
+def test_sentences_that_come_back_in_any_order_go() -> None:
+    assert (
+        repetition_reason(made.sentences_shuffled(random.Random("shuffled")), LIMITS) == "repeated sentence"
+    )
+
+
+def test_a_short_loop_in_a_very_long_response_goes_and_a_shorter_one_stays() -> None:
+    rng = random.Random("long")
+    rest, unit = made.prose(rng, 900), made.prose(rng, 1)
+    assert len(rest) > 150_000
+    for copies, expected in ((1 + 2_500 // len(unit), "repeated paragraph"), (1 + 1_200 // len(unit), None)):
+        loop = "\n\n".join([unit] * (copies + 1))
+        assert repetition_reason(f"{rest}\n\n{loop}\n\n{rest[:2_000]}", LIMITS) == expected
+
+
+def test_a_text_that_compresses_away_goes_whatever_it_is_made_of() -> None:
+    assert repetition_reason("\n" * 10_000, LIMITS) == "compressible"
+    rng = random.Random("compressible")
+    few = ["".join(rng.choices("abcdefgh", k=90)) for _ in range(5)]
+    text = " ".join(rng.choice(few) for _ in range(300))
+    assert repetition_reason(text, LIMITS) == "repeated phrase"
+    assert repetition_reason(text, replace(LIMITS, phrase_share=2)) == "compressible"
+    assert repetition_reason(text, replace(LIMITS, phrase_share=2, most_compression=99)) is None
+
+
+def test_a_counter_that_runs_away_goes_and_a_table_with_results_stays() -> None:
+    cases = "\n".join(f"Case {n}: this does not work either." for n in range(80))
+    assert repetition_reason(cases, LIMITS) == "repeated sentence"
+    table = "\n".join(f"Case {n}: {n} squared is {n * n}, that is {n * n % 7} mod 7." for n in range(80))
+    assert repetition_reason(table, LIMITS) is None
+
+
+def test_a_matrix_of_zeros_within_a_response_stays() -> None:
+    rng = random.Random("zeros")
+    zeros = "\n".join(["0 0 0 0 0 0 0 0 0 0 0 0"] * 20)
+    assert repetition_reason(f"{made.prose(rng, 6)}\n\n{zeros}\n\n{made.prose(rng, 6)}", LIMITS) is None
 
 
 def test_similar_lines_of_real_work_pass() -> None:
-    work = (
-        "<think>\n" + "\n".join(f"case {n}: {n}*{n}={n * n}" for n in range(9)) + "\n</think>\n\n\\boxed{81}"
-    )
-    assert reason_to_drop(row(work), 40, LIMITS) is None
+    work = "\n".join(f"case {n}: {n}*{n}={n * n}" for n in range(9))
+    assert reason(thought(work, "\\boxed{81}")) is None
+
+
+def test_what_the_micro_teacher_writes_passes_in_every_style_and_its_loops_do_not() -> None:
+    rng = random.Random("micro")
+    styles = {"direct": 1.0, "short": 1.0, "full": 1.0, "checked": 1.0}
+    subjects = {"math": 1.0, "science": 1.0, "code": 1.0}
+    for _ in range(600):
+        text = lesson(rng, styles, subjects).answer  # type: ignore[arg-type]
+        assert reason(text, MICRO) is None, text
+        thinking, _, answer = text.removeprefix("<think>\n").partition("\n</think>")
+        last = thinking.rpartition("\n")[2]
+        if len(last.split()) > 2:
+            looped = "<think>\n" + thinking + f"\n{last}" * 6 + "\n</think>" + answer
+            assert reason(looped, MICRO) == "repeated sentence", looped
+
+
+# The stage
+
+
+Build = Callable[..., tuple[Path, Path]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows(Stage):
+    """Responses in an order that concurrency may have given them."""
+
+    texts: tuple[tuple[str, int, str], ...]
+
+    def run(self, out: Path, context: Context) -> None:
+        write_rows(out / "generations.jsonl", (row(text, name, draw) for name, draw, text in self.texts))
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Iterator[Build]:
+    """Builds a filter and the responses that it reads; the two folders."""
+    store, machine = RunStore(tmp_path), Machine()
+    with ServerPool(machine) as pool:
+        context = Context(store, machine, PlainProgress(), pool)
+        store.build(STUDENT, context)
+
+        def build(*texts: tuple[str, int, str]) -> tuple[Path, Path]:
+            responses = Rows(texts=texts)
+            folder = store.build(responses, context)
+            stage = Filter(responses=responses, student=STUDENT, thresholds=MICRO)
+            return folder, store.build(stage, context)
+
+        yield build
+
+
+def test_rows_come_out_unchanged_in_order_of_question_and_draw_and_drops_say_why(built: Build) -> None:
+    looped = thought("x " * 400)
+    given, filtered = built(("q2", 1, GOOD), ("q1", 0, GOOD), ("q2", 0, looped), ("q10", 0, "no thoughts"))
+    lines = (given / "generations.jsonl").read_bytes().splitlines(keepends=True)
+    assert (filtered / "generations.jsonl").read_bytes() == lines[1] + lines[0]
+    assert list(read_rows(filtered / "dropped.jsonl", Dropped)) == [
+        Dropped(question="q10", draw=0, domain="math", temperature=1.0, reason="no thinking"),
+        Dropped(question="q2", draw=0, domain="math", temperature=1.0, reason="repeated phrase"),
+    ]
+
+
+def test_the_same_responses_in_another_order_give_the_same_files(built: Build) -> None:
+    texts = [(f"q{n}", 0, GOOD if n % 3 else "nothing") for n in range(20)]
+    folders = [built(*given)[1] for given in (texts, texts[::-1])]
+    assert folders[0] != folders[1]
+    for name in ("generations.jsonl", "dropped.jsonl"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def test_a_stage_that_keeps_nothing_fails_and_names_the_reasons(built: Build) -> None:
+    with pytest.raises(StageError, match="all 2 responses were dropped: 2 no thinking"):
+        built(("q", 0, "no"), ("q", 1, "no"))
+
+
+def test_every_threshold_is_explained_where_it_is_declared() -> None:
+    explained = Thresholds.__doc__ or ""
+    assert [name for name in Thresholds.__dataclass_fields__ if f"`{name}`" not in explained] == []
