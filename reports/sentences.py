@@ -14,7 +14,7 @@ from reports.page import environment
 from reports.plots import Class, Classified, clean, identifier, sentence_probabilities
 
 WIDTH = 120
-SYMBOLS: dict[Class, str] = {"teacher": "▲ teacher", "student": "▼ student", "shared": "· shared"}
+SYMBOLS: dict[Class, str] = {"teacher": "● teacher", "student": "▼ student", "shared": "· shared"}
 STYLES: dict[Class, str] = {"teacher": "blue", "student": "dark_orange", "shared": "dim"}
 
 
@@ -48,7 +48,7 @@ def numbers(one: Classified) -> tuple[str, str, str]:
     return (
         f"{math.exp(one.teacher):.3f}",
         f"{math.exp(one.student):.3f}",
-        f"{one.teacher - one.student:+.3f}",
+        f"{round(one.teacher - one.student, 3) + 0.0:+.3f}",
     )
 
 

@@ -122,7 +122,7 @@ def test_the_command_prints_a_table_and_writes_an_escaped_page(tmp_path: Path) -
     selected(tmp_path)
     done = sentences("tiny/selected-low", "--runs", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "▲ teacher" in done.stdout
+    assert "● teacher" in done.stdout
     assert "\x1b" not in done.stdout
     (page,) = (tmp_path / "tiny" / "sentences").glob("*.html")
     text = page.read_text(encoding="utf-8")
