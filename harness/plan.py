@@ -142,7 +142,8 @@ class Pricing:
         self.store, self.machine, self.rates = store, machine, rates
         self.estimator, self.lacking = estimator, lacking
         self.names = readable(dict(labels))
-        self.planned = {one.stage.key: one for one in store.plan(run, dict(labels))}
+        open_labels = {name: stage for name, stage in labels.items() if store.state(stage) != "done"}
+        self.planned = {one.stage.key: one for one in store.plan(run, open_labels)}
 
     def entry(self, stage: Stage) -> Entry:
         work, state = self.estimator.work(stage), self.store.state(stage)
