@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +78,8 @@ def run(stage: "Sft", base: Path, out: Path, context: Context) -> None:
     if machine.training.nodes > 1:
         write_whole(out / NODE, node_script(command, python, out, machine).encode())
         context.progress.say(f"on each other node, run: sh {out / NODE} RANK (from 1)")
-    follow(command, {**inherited(machine), **own_environment(python, out, machine, "0")}, out, context)
+    environment = {**inherited(machine, os.environ), **own_environment(python, out, machine, "0")}
+    follow(command, environment, out, context)
 
 
 def write_settings(stage: "Sft", base: Path, out: Path, machine: Machine) -> None:
@@ -143,10 +144,10 @@ def tell_other_template(stage: "Sft", tokens: StudentTokens, context: Context) -
         )
 
 
-def inherited(machine: Machine) -> dict[str, str]:
+def inherited(machine: Machine, environment: Mapping[str, str]) -> dict[str, str]:
     """The harness's environment without what would mislead LLaMA-Factory, and without keys."""
     hidden = {*MISLEADING, machine.engine("remote").api_key_env}
-    return {name: value for name, value in os.environ.items() if name not in hidden}
+    return {name: value for name, value in environment.items() if name not in hidden}
 
 
 def own_environment(python: Path, out: Path, machine: Machine, rank: str) -> dict[str, str]:

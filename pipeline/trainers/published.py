@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Value = str | int | float | bool | None | dict[str, float]
 
 SUBSTITUTED = ("model_name_or_path", "dataset", "output_dir")
+PLAIN = re.compile(r"[A-Za-z/][\w./-]*|\./[\w./-]+")
+WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # no texts in YAML 1.1
 ZERO3 = Path(__file__).with_name("ds_z3_config.json")
 ZERO3_PATH = "./train/deepspeed/ds_z3_config.json"
 
@@ -201,6 +203,6 @@ def scalar(value: Value) -> str:
             return (mantissa if "." in mantissa else f"{mantissa}.0") + exponent + power
         case dict():
             return "{" + ", ".join(f"{scalar(key)}: {scalar(one)}" for key, one in value.items()) + "}"
-        case str() if re.fullmatch(r"[A-Za-z./][\w./-]*", value):
+        case str() if PLAIN.fullmatch(value) and value.lower() not in WORDS:
             return value
     return json.dumps(value, ensure_ascii=False)
