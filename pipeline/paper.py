@@ -152,12 +152,12 @@ def at_random(responses: Filter, budget: Rows) -> Select:
 
 
 def trained(scale: Scale, base: Stage, data: Stage, epochs: int | None = None) -> Sft:
-    """§6.4.1 and the YAML: LLaMA-Factory, packed rows attending across their borders."""
+    """§6.4.1 and the YAML: LLaMA-Factory with FlashAttention, which keeps packed rows apart."""
     return Sft(
         base=base,
         data=data,
         trainer="llamafactory",
-        packing="attending",
+        packing="isolated",
         epochs=scale.epochs if epochs is None else epochs,
         cutoff=scale.cutoff,
         system=SYSTEM,

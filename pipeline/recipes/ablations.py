@@ -119,7 +119,7 @@ def mixed_policy(shop: Workshop) -> None:
     shop.stages |= mixed.labelled()
     unmasked = paper.trained(shop.scale, baseline, mixed.mix, epochs=1)
     shop.add("unmasked", unmasked)
-    shop.add("masked", replace(unmasked, trainer="trl", packing="isolated", mask_student=True))
+    shop.add("masked", replace(unmasked, trainer="trl", mask_student=True))
 
 
 def ablation(

@@ -87,7 +87,7 @@ def test_published_counts_temperatures_and_settings_stand_in_the_stages() -> Non
     assert [stage.epochs for stage in trained] == [6, 6, 1]
     for stage in trained:
         assert (stage.cutoff, stage.batch, stage.learning_rate) == (65_536, 64, 5e-5)
-        assert (stage.trainer, stage.packing, stage.system) == ("llamafactory", "attending", paper.SYSTEM)
+        assert (stage.trainer, stage.packing, stage.system) == ("llamafactory", "isolated", paper.SYSTEM)
     assert trained[1].base == trained[0]
 
 
