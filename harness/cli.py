@@ -473,7 +473,7 @@ def publish(
     terms = Terms(licence=licence, data_licence=data_licence, repository=repository)
     what = publication(store, found, found.labels(), row, terms)
     commands = write(what, out)
-    for reason in what.report.not_a_score:
+    for reason in what.not_a_score:
         click.echo(f"not a score, as the card says: {reason}")
     click.echo("\n".join([f"published: {out}", "to upload it:", *(f"  {command}" for command in commands)]))
 

@@ -10,6 +10,7 @@ is none here. They hold no path of the machine.
 
 import json
 import os
+import shlex
 import shutil
 import uuid
 from collections import Counter
@@ -25,7 +26,7 @@ from harness.discover import suggestion
 from harness.errors import StageError, UsageError
 from harness.files import write_json, write_rows, write_whole
 from harness.generate import read_in_order, read_rows
-from harness.hub import COMMIT, Checkpoint, check_checkpoint, copy_files, model_files
+from harness.hub import COMMIT, REPOSITORY, Checkpoint, check_checkpoint, copy_files, model_files
 from harness.recipe import Recipe
 from harness.stage import Json, Stage, ordered
 from harness.store import RunStore
@@ -84,6 +85,11 @@ class Publication:
         return [entry for entry in self.report.entries if entry.row == self.row]
 
     @property
+    def not_a_score(self) -> tuple[str, ...]:
+        """Why some of this row's numbers are no scores."""
+        return tuple(dict.fromkeys(reason for entry in self.entries for reason in entry.not_a_score))
+
+    @property
     def repository(self) -> str:
         return self.terms.repository or f"ORG/{self.name}"
 
@@ -94,10 +100,14 @@ class Publication:
 def publication(
     store: RunStore, recipe: Recipe, labels: Mapping[str, Stage], row: str, terms: Terms
 ) -> Publication:
-    """What publishing a row takes. Raises UsageError for an unknown or untrained row, StageError for one
-    that is not finished."""
+    """What publishing a row takes.
+
+    Raises UsageError for an unknown or untrained row and for a bad name, StageError for what is not finished.
+    """
     if row not in recipe.models:
         raise UsageError(f"{recipe.name} has no row {row!r}. {suggestion(row, recipe.models)}")
+    if terms.repository and not REPOSITORY.fullmatch(terms.repository):
+        raise UsageError(f"{terms.repository!r} is no name of a repository", "ORG/NAME is expected.")
     base, chain = trained_from(recipe.models[row].model)
     if not chain:
         raise UsageError(
@@ -218,9 +228,10 @@ def copy_checkpoint(model: Path, target: Path) -> None:
 
 def upload_commands(what: Publication, out: Path) -> Iterator[str]:
     """What would upload it all."""
-    yield f"hf upload {what.repository} {out / 'model'}"
+    yield shlex.join(["hf", "upload", what.repository, str(out / "model")])
     for label in what.data:
-        yield f"hf upload {what.data_repository(label)} {out / 'data' / label} --repo-type dataset"
+        folder = str(out / "data" / label)
+        yield shlex.join(["hf", "upload", what.data_repository(label), folder, "--repo-type", "dataset"])
 
 
 # Data ---------------------------------------------------------------------------------------
@@ -317,7 +328,6 @@ def model_card(what: Publication, counts: Mapping[str, Counts]) -> str:
         what=what,
         columns=headings(what.report),
         lines=lines,
-        not_a_score=tuple(dict.fromkeys(reason for one in what.entries for reason in one.not_a_score)),
         missing=list(not_measured(what)),
         trainings=list(training_rows(what)),
         settings={label: settings(stage) for label, stage in what.trainings.items()},

@@ -279,6 +279,8 @@ def test_rows_that_cannot_be_published_say_why(tmp_path: Path) -> None:
         publication(store, made, made.labels(), "finall", Terms())
     with pytest.raises(UsageError, match="did not train the row 'base'"):
         publication(store, made, made.labels(), "base", Terms())
+    with pytest.raises(UsageError, match="ORG/NAME is expected"):
+        publication(store, made, made.labels(), "final", Terms(repository="no slash"))
     with pytest.raises(StageError, match="is not finished"):
         publication(RunStore(tmp_path / "empty"), made, made.labels(), "final", Terms())
 
