@@ -398,6 +398,8 @@ def weighed(folder: Path | None) -> Size | None:
     except (struct.error, ValueError, TypeError, KeyError, AttributeError):
         return None
     total = float(sum(file.stat().st_size for file in files))
+    if not parameters:
+        return None
     return Size(parameters=parameters, active=parameters, bytes=total, source="its weights")
 
 

@@ -233,8 +233,8 @@ def short_of_disk(stages: list[Entry], needed: list[float], free: float) -> Iter
 def gigabytes(size: float) -> str:
     """Bytes in decimal units, with no more digits than a guess has."""
     for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if size >= scale:
-            return f"{size / scale:.3g} {unit}" if size < 1000 * scale else f"{size / scale:,.0f} {unit}"
+        if size >= 0.9995 * scale:
+            return f"{size / scale:.3g} {unit}" if size < 999.5 * scale else f"{size / scale:,.0f} {unit}"
     return f"{size / 1e3:.0f} kB" if size else "–"
 
 

@@ -8,6 +8,7 @@ import importlib.util
 import math
 from collections.abc import Iterator
 
+from benchmarks.gpqa import TERMS, Gpqa
 from benchmarks.livecodebench import FILES, LiveCodeBench
 from harness.benchmark import Benchmark
 from harness.cost import Estimator, Size, Work
@@ -25,8 +26,10 @@ from pipeline.tables import Table
 
 CPU_LIMIT = 1e9  # parameters; a larger model writes less than a token a second and core
 USABLE = 0.9  # of a GPU's memory
-ROOM = 1.15  # for the cache and activations, over the weights
-TRAINING_BYTES = 16  # a parameter: bfloat16 weights and gradients, float32 weights and both moments
+ROOM = 1.1  # for the cache and activations, over the weights
+# A parameter: bfloat16 weights and gradients, float32 weights and both moments; half as much again for
+# the activations of long rows.
+TRAINING_BYTES = 24
 
 TABLES = ("*.jsonl", "*.parquet", "*.csv")
 IN_PROCESS = {"torch": "torch", "trl": "trl"}
@@ -98,7 +101,7 @@ class Lacks:
         room = f" ({gigabytes(size.bytes)})" if size else ""
         yield Lack(
             what=f"{kind} {name}{room} is neither in the data folder nor in the hub's cache",
-            remedy="it will be downloaded from the hub",
+            remedy="it will be downloaded from the hub" + (f"; {TERMS}" if isinstance(need, Gpqa) else ""),
         )
 
     @functools.cached_property

@@ -159,7 +159,9 @@ def amount(number: float) -> str:
         return f"{number / 1e6:,.1f}M"
     if number >= 1e4:
         return f"{number / 1e3:,.1f}K"
-    return f"{number:,.0f}" if number else NOTHING
+    if not number:
+        return NOTHING
+    return f"{number:,.0f}" if number >= 1 else "<1"
 
 
 def numbered(plan: Plan) -> dict[Lack, int]:
@@ -182,7 +184,11 @@ def notes(plan: Plan, assumptions: bool) -> Iterator[str]:
         yield from (f"  {name}: {how}" for name, how in plan.unknown.items())
     if assumptions:
         yield "Assumed until it is measured:"
-        yield from (f"  {name}: {value:,.4g} ({source})" for name, value, source in plan.assumed)
+        yield from (f"  {name}: {plainly(value)} ({source})" for name, value, source in plan.assumed)
+
+
+def plainly(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def speed_notes(plan: Plan) -> Iterator[str]:

@@ -22,17 +22,17 @@ def harness(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("reproduce", "dasd-mircro"), "unknown recipe 'dasd-mircro'. Did you mean 'dasd-micro'?"),
+        (("reproduce", "dasd-mircro"), "unknown recipe 'dasd-mircro'. Did you mean 'dasd-micro'"),
         (("reproduce", "dasd-micro", "--until", "stage3"), "unknown stage 'stage3'. Did you mean 'stage"),
         (("reproduce", "dasd-micro", "--engine", "vlm"), "unknown engine 'vlm'. Did you mean 'vllm'?"),
         (("evaluate", "m", "-b", "aime2"), "unknown benchmark 'aime2'. Did you mean 'aime2"),
         (("evaluate", "m", "-b", "aime24:x"), "DRAWS is a number"),
-        (("evalute", "m"), "unknown command 'evalute'. Did you mean 'evaluate'?"),
+        (("evalute", "m"), "unknown command 'evalute'. Did you mean 'evaluate'"),
         (("setup", "vlm"), "nothing to set up for 'vlm'. Did you mean 'vllm'?"),
         (("evaluate", "no/such/folder", "-b", "aime24"), "neither a folder nor a Hub name"),
         (("evaluate", "org/name@main", "-b", "aime24"), "main"),
         (("plan",), "Missing argument"),
-        (("report", "dasd-mico"), "unknown recipe or run 'dasd-mico'. Did you mean 'dasd-micro'?"),
+        (("report", "dasd-mico"), "unknown recipe or run 'dasd-mico'. Did you mean 'dasd-micro'"),
         (("regrade", "no-such-run"), "no run 'no-such-run' with evaluations"),
         (("compare", "no-such-run", "nor-this"), "no run 'no-such-run' with evaluations"),
         (("evaluate", "m", "-b", "aime24", "--start", "2024-10-01"), "aime24 has no contest dates"),
@@ -107,8 +107,17 @@ def test_a_server_that_answers_for_another_model_is_named(tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
-def test_the_plan_knows_done_from_missing(tmp_path: Path) -> None:
+def test_the_plan_knows_done_from_missing_and_names_every_stage(tmp_path: Path) -> None:
     done = harness("plan", "dasd-micro", "--runs", str(tmp_path))
     assert done.returncode == 0
-    assert all(line.startswith("missing") for line in done.stdout.splitlines())
-    assert "05-stage1" in done.stdout
+    header, *rows = done.stdout.split("\n\n")[0].splitlines()
+    stages = [line for line in rows if line.split()[0] not in ("total", "left")]
+    assert header.startswith("state")
+    assert all(line.startswith("missing") for line in stages)
+    assert any(" 05-stage1 " in line for line in stages)
+    assert len([line for line in stages if " eval/" in line]) == 15
+
+
+def test_a_plan_writes_nothing(tmp_path: Path) -> None:
+    harness("plan", "dasd-micro", "--runs", str(tmp_path / "runs"))
+    assert not list(tmp_path.iterdir())

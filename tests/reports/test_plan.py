@@ -1,0 +1,159 @@
+"""The plan as it is printed: nothing cut, nothing double, nothing without its mark."""
+
+import io
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from harness.cost import Amount, Volume
+from harness.plan import Entry, Lack, Plan, Totals, gigabytes, totals
+from harness.throughput import Hours
+from reports.plan import amount, as_json, device_hours, lines, print_plan
+
+GUESSED = Hours(value=12_345.6, device="GPU", origin="assumed")
+NO_GPU = Lack(what="no GPU for 117B parameters", remedy="2 × 80 GB or more")
+NO_MODEL = Lack(what="model org/teacher is not here", remedy="it will be downloaded")
+
+SAMPLED = Entry(
+    label="02-sampled-low", name="02-sampled-low", key="sample-1", state="missing", changed=(),
+    kind="generate", model="org/teacher", engine="vllm",
+    setting="T 0.6, 8 draws, up to 65,536 tokens, effort high", requests=855_200, tokens_in=179.1e6,
+    tokens_out=11.8e9, disk=167e9, scratch=0.0, hours=GUESSED, money=24_691.2, left=1.0,
+    volume=Volume(domains={"math": Amount(rows=855_200, questions=106_900)}), lacks=(NO_GPU,),
+)  # fmt: skip
+ASKED = replace(
+    SAMPLED, label="eval/released/gpqa_diamond", name="eval/released/gpqa_diamond · ask", key="ask-1",
+    setting="T 1.0, 64 draws", requests=12_672, disk=2e9,
+)  # fmt: skip
+MARKED = replace(
+    ASKED, name="eval/released/gpqa_diamond", key="mark-1", kind="grade", setting="", requests=0, tokens_in=0,
+    tokens_out=0, disk=1e9, hours=Hours(value=0.0, device="CPU", origin="assumed"), money=0.0,
+    lacks=(NO_MODEL,),
+)  # fmt: skip
+
+
+def plan(*stages: Entry, price: float = 2.0, **fields: object) -> Plan:
+    return Plan(
+        recipe="dasd-4b", device="CPU", gpus=0, gpu_tflops=989.0, price_per_gpu_hour=price, currency="USD",
+        stages=stages, total=totals(stages), left=totals(stages, left=True), peak_disk=1.5e12, free_disk=6e10,
+        assumed=(("response tokens, math at T 0.6", 19_240.0, "§6.2"),),
+        unknown={}, **fields,
+    )  # fmt: skip
+
+
+def printed(made: Plan, width: int = 80, terminal: bool = False, **options: bool) -> str:
+    file = io.StringIO()
+    print_plan(made, Console(file=file, width=width, force_terminal=terminal, no_color=True), **options)
+    return file.getvalue()
+
+
+def table(text: str) -> list[str]:
+    return text.split("\n\n")[0].splitlines()
+
+
+@pytest.mark.parametrize(("width", "terminal"), [(80, False), (300, True), (100, True), (60, True)])
+def test_no_figure_is_ever_cut(width: int, terminal: bool) -> None:
+    text = printed(plan(SAMPLED, ASKED, MARKED), width, terminal)
+    for figure in ("855.2K", "179.1M", "11.8B", "~12,346", "24.7K", "167 GB", "12.7K", "3 GB", "~24,691"):
+        assert figure in text
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("width", [100, 200])
+def test_a_table_fits_into_its_terminal(width: int) -> None:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", printed(plan(SAMPLED, ASKED, MARKED), width, terminal=True))
+    assert max(map(len, table(text))) <= width
+
+
+def test_piped_a_stage_is_one_line_without_colours_or_trailing_blanks() -> None:
+    text = printed(plan(SAMPLED, ASKED, MARKED))
+    assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+    (line,) = (line for line in text.splitlines() if "02-sampled-low" in line)
+    assert line.startswith("missing")
+    assert line.endswith("effort high")
+
+
+def test_an_evaluation_and_its_grading_are_one_line_with_what_both_lack() -> None:
+    (line,) = lines(plan(ASKED, MARKED))
+    assert line.name == "eval/released/gpqa_diamond"
+    assert line.figures[0] == "12.7K"
+    assert line.figures[4] == "3 GB"
+    assert line.marks == "1 2"
+
+
+@pytest.mark.parametrize(
+    ("asked", "marked", "state"),
+    [("done", "done", "done"), ("done", "missing", "partial"), ("missing", "missing", "missing")],
+)
+def test_an_answered_but_ungraded_evaluation_is_partial(asked: str, marked: str, state: str) -> None:
+    (line,) = lines(plan(replace(ASKED, state=asked), replace(MARKED, state=marked)))
+    assert line.state == state
+
+
+def test_each_lack_is_told_once_and_named_by_number_in_every_stage() -> None:
+    text = printed(plan(SAMPLED, replace(SAMPLED, name="06-sampled-high", lacks=(NO_MODEL, NO_GPU))))
+    assert text.count(NO_GPU.what) == 1
+    assert " 1 no GPU for 117B parameters: 2 × 80 GB or more" in text
+    (line,) = (line for line in text.splitlines() if "06-sampled-high" in line)
+    assert "  2 1  " in line
+
+
+def test_without_a_price_there_is_no_money() -> None:
+    assert "USD" in printed(plan(SAMPLED))
+    assert "USD" not in printed(plan(SAMPLED, price=0.0))
+
+
+def test_a_changed_field_is_told() -> None:
+    text = printed(plan(replace(SAMPLED, changed=("sampling.temperature: 0.6 → 0.7",))))
+    assert "changed: sampling.temperature: 0.6 → 0.7" in text
+
+
+def test_reckoned_hours_are_marked_also_in_the_sum_and_explained() -> None:
+    measured = replace(SAMPLED, hours=replace(GUESSED, origin="calibrated"))
+    reckoned = printed(plan(SAMPLED, measured))
+    assert reckoned.count("~24,691") == 2
+    assert "989 TFLOP/s" in reckoned
+    assert "harness calibrate dasd-4b" in reckoned
+    assert "~" not in printed(plan(measured))
+
+
+def test_hours_of_an_unknown_model_are_a_question_mark() -> None:
+    assert device_hours(None) == "?"
+    assert device_hours(Hours(value=0.0, device="CPU", origin="assumed")) == "–"
+    assert device_hours(Hours(value=1e-6, device="CPU", origin="calibrated")) == "<0.001 CPU"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "–"), (0.2, "<1"), (9_999, "9,999"), (105_000, "105.0K"), (1_445.6e6, "1,445.6M"),
+        (20.3e9, "20.3B"),
+    ],
+)  # fmt: skip
+def test_counts_are_written_as_the_report_writes_them(number: float, text: str) -> None:
+    assert amount(number) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "–"), (999, "1 kB"), (65.3e9, "65.3 GB"), (999.6e9, "1 TB"), (5.9e12, "5.9 TB")],
+)
+def test_bytes_have_no_more_digits_than_a_guess(size: float, text: str) -> None:
+    assert gigabytes(size) == text
+
+
+def test_assumptions_are_listed_with_their_sources_on_request() -> None:
+    assert "19,240" not in printed(plan(SAMPLED))
+    assert "response tokens, math at T 0.6: 19,240 (§6.2)" in printed(plan(SAMPLED), assumptions=True)
+
+
+def test_machines_read_everything() -> None:
+    read = json.loads(as_json(plan(SAMPLED, ASKED, MARKED)))
+    assert [stage["name"] for stage in read["stages"]] == [SAMPLED.name, ASKED.name, MARKED.name]
+    assert read["stages"][0]["hours"] == {"value": 12_345.6, "device": "GPU", "origin": "assumed"}
+    assert read["total"]["requests"] == 855_200 + 12_672
+    assert set(read["total"]) == set(Totals.__dataclass_fields__)
