@@ -9,6 +9,7 @@ needed, and attention stays linear in memory.
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,17 +42,16 @@ class Encoded:
 
 
 class Forward:
-    """One checkpoint on one device: float32 on a CPU, bfloat16 on a GPU.
+    """A model on its device, as `loaded` gives it.
 
-    Raises StageError where transformers has no attention of linear memory for it, or where its logits
-    are not a linear map of its last hidden states.
+    Raises StageError where its logits are not a linear map of its last hidden states.
     """
 
-    def __init__(self, model: Path, device: str, threads: int) -> None:
-        self.device = device
+    def __init__(self, model: Any, threads: int) -> None:
+        self.model = model
         self.threads = threads
-        self.model = loaded(model, device)
-        self.head = plain_head(self.model)
+        self.device = model.device
+        self.head = plain_head(model)
 
     def logprobs(self, batch: list[Encoded]) -> list[NDArray[np.float32]]:
         """The natural log-probabilities of each row's response tokens, given all tokens before.
@@ -113,6 +113,23 @@ class Forward:
                 )
 
 
+class Copies:
+    """A copy of the model on each device; a thread that asks waits for one that is free."""
+
+    def __init__(self, copies: list[Forward]) -> None:
+        self.free: SimpleQueue[Forward] = SimpleQueue()
+        for copy in copies:
+            self.free.put(copy)
+
+    def logprobs(self, batch: list[Encoded]) -> list[NDArray[np.float32]]:
+        """As Forward's. May be called from several threads at once."""
+        copy = self.free.get()
+        try:
+            return copy.logprobs(batch)
+        finally:
+            self.free.put(copy)
+
+
 def devices(gpus: int) -> list[str]:
     """Where copies of the model go. Raises StageError where torch does not see the machine's GPUs."""
     import torch
@@ -147,6 +164,10 @@ def dtype(device: str) -> "torch.dtype":
 
 
 def loaded(model: Path, device: str) -> Any:
+    """A checkpoint on a device: float32 on a CPU, bfloat16 on a GPU.
+
+    Raises StageError where transformers has no attention for it whose memory is linear in the length.
+    """
     from transformers import AutoModelForCausalLM
 
     quiet()

@@ -9,10 +9,10 @@ and the response brings its own, the template's is left out: the model sees it o
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from pathlib import Path
-from queue import SimpleQueue
 from typing import ClassVar, Literal
 
 import msgspec
@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.chat import OPEN, opens_thinking
+from harness.client import Endpoint
+from harness.cost import ARROW_BYTES, Estimator, Work
 from harness.errors import DataError
 from harness.evaluate import conversation, in_order
 from harness.generate import SESSION, check_session, decode
@@ -28,13 +30,14 @@ from harness.stage import Service, Stage
 from harness.store import Context
 from harness.tokens import NAME, Key, TokenFile, tokens
 from harness.types import Sampling
-from pipeline.logprobs import Encoded, Forward, devices, fingerprint
+from pipeline.logprobs import Copies, Encoded, Forward, devices, fingerprint, loaded
 from pipeline.served_logprobs import ServedLogprobs
 from pipeline.tokenizer import StudentTokens
 
 BATCH_BYTES = 16_384  # about 4K tokens, which keep a GPU busy; a longer response goes alone
 
 Batch = list["Place"]
+Scored = list[tuple[Encoded, NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,47 +65,57 @@ class Score(Stage):
         responses = Responses(context.path(self.responses) / "generations.jsonl")
         with TokenFile(out / NAME) as file:
             todo = responses.batches(without=file.keys)
-            if not todo:
-                return
-            with context.progress.counter("scoring", len(responses.places), len(file.keys)) as counter:
-                save = Saving(file, counter)
-                if service := self.service():
-                    self.ask(todo, responses, service, save, context)
-                else:
-                    self.compute(todo, responses, save, context)
+            if todo and (service := self.service()):
+                self.ask(todo, responses, context.endpoint(service), file, context)
+            elif todo:
+                self.compute(todo, responses, file, context)
 
-    def compute(self, todo: list[Batch], responses: "Responses", save: "Saving", context: Context) -> None:
+    def compute(self, todo: list[Batch], responses: "Responses", file: TokenFile, context: Context) -> None:
         """A copy of the model on every GPU, or one on the CPU; the next batch is tokenized meanwhile."""
-        model = context.path(self.model) / "model"
-        places, text_tokens = devices(context.machine.gpus), StudentTokens(model)
-        check_session(save.file.path.with_name(SESSION), fingerprint(places[0]), bool(save.file.keys))
-        free: SimpleQueue[Forward] = SimpleQueue()
-        for place in places:
-            free.put(Forward(model, place, context.machine.train_threads))
+        model, places = context.path(self.model) / "model", devices(context.machine.gpus)
+        text_tokens, threads = StudentTokens(model), context.machine.train_threads
+        check_session(file.path.with_name(SESSION), fingerprint(places[0]), has_rows=bool(file.keys))
+        copies = Copies([Forward(loaded(model, place), threads) for place in places])
 
-        def work(batch: Batch) -> list[tuple[Encoded, NDArray[np.float32]]]:
+        def score(batch: Batch) -> Scored:
             rows = [encoded(responses.read(place), text_tokens, self.system) for place in batch]
-            forward = free.get()
-            try:
-                return list(zip(rows, forward.logprobs(rows), strict=True))
-            finally:
-                free.put(forward)
+            return list(zip(rows, copies.logprobs(rows), strict=True))
 
-        for found in in_order(work, todo, 2 * len(places)):
-            for row, logprobs in found:
-                save(row, logprobs)
+        with saving(file, len(responses.places), context) as save:
+            for scored in in_order(score, todo, 2 * len(places)):
+                for row, logprobs in scored:
+                    save(row, logprobs)
 
     def ask(
-        self, todo: list[Batch], responses: "Responses", service: Service, save: "Saving", context: Context
+        self, todo: list[Batch], responses: "Responses", endpoint: Endpoint, file: TokenFile, context: Context
     ) -> None:
-        endpoint = context.endpoint(service)
-        check_session(save.file.path.with_name(SESSION), endpoint.fingerprint, bool(save.file.keys))
+        """Through a server, `concurrency` rows at a time."""
+        check_session(file.path.with_name(SESSION), endpoint.fingerprint, has_rows=bool(file.keys))
         text_tokens = StudentTokens(context.path(self.model) / "model")
-        missing = (place for place in chain.from_iterable(todo) if place.key not in save.file.keys)
+        missing = [place for batch in todo for place in batch if place.key not in file.keys]
         rows = (encoded(responses.read(place), text_tokens, self.system) for place in missing)
-        concurrency = context.machine.concurrency
-        asking = ServedLogprobs(endpoint, save, concurrency=concurrency, progress=save.counter)
-        asyncio.run(asking.run(rows))
+        with saving(file, len(responses.places), context) as save:
+            asking = ServedLogprobs(endpoint, save, context.machine.concurrency, save.counter)
+            asyncio.run(asking.run(rows))
+
+    def work(self, estimator: Estimator) -> Work:
+        total = estimator.volume(self.responses).total
+        return Work(
+            kind="score",
+            model=self.model,
+            engine="torch" if self.through == "forward" else self.through,
+            requests=total.rows,
+            tokens_in=total.prompt + total.response,
+            disk=ARROW_BYTES * total.response,
+            setting="forward pass" if self.through == "forward" else "prompt_logprobs",
+        )
+
+
+@contextmanager
+def saving(file: TokenFile, total: int, context: Context) -> Iterator["Saving"]:
+    """What takes scored rows, with the progress of the stage."""
+    with context.progress.counter("scoring", total, done=len(file.keys)) as counter:
+        yield Saving(file, counter)
 
 
 class Saving:

@@ -50,9 +50,9 @@ class ServedLogprobs:
         self,
         endpoint: Endpoint,
         save: Save,
-        *,
         concurrency: int,
         progress: Progress,
+        *,
         hang_after: float = 300.0,
     ) -> None:
         self.endpoint = endpoint

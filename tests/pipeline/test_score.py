@@ -20,6 +20,7 @@ import pytest
 from harness.client import Endpoint, Refused, Unreachable
 from harness.engines.vllm import vllm
 from harness.errors import ServerError, StageError
+from harness.evaluate import in_order
 from harness.files import write_rows
 from harness.generate import SESSION, SILENT
 from harness.hub import Checkpoint, local_checkpoint
@@ -28,7 +29,7 @@ from harness.serve import answers, supervised
 from harness.stage import Stage
 from harness.tokens import NAME, TokenFile, TokenIndex
 from harness.types import Message
-from pipeline.logprobs import CHUNK, Encoded, Forward, chosen_logprobs, devices
+from pipeline.logprobs import CHUNK, Copies, Encoded, Forward, chosen_logprobs, devices, loaded
 from pipeline.score import BATCH_BYTES, Place, Responses, Score, batches, encoded, prompt_before
 from pipeline.served_logprobs import ServedLogprobs
 from pipeline.tokenizer import StudentTokens
@@ -131,7 +132,7 @@ def test_bfloat16_states_are_summed_in_float32() -> None:
 
 
 def test_a_row_gets_the_same_numbers_alone_and_beside_a_longer_one() -> None:
-    rng, forward = random.Random(0), Forward(BASE, "cpu", 1)
+    rng, forward = random.Random(0), Forward(loaded(BASE, "cpu"), 1)
     short, long = sequence(rng, 5, 30, 600, "short"), sequence(rng, 9, 300, 600, "long")
     alone, beside = forward.logprobs([short])[0], forward.logprobs([long, short])[1]
     assert np.abs(alone - beside).max() < 1e-4
@@ -261,7 +262,7 @@ def test_a_head_with_a_bias_is_scored_as_the_model_itself_does(tmp_path: Path) -
     naive = naive_scores.load(folder)
     naive.lm_head.bias.data.normal_()
     naive.save_pretrained(folder)
-    found = Forward(folder, "cpu", 1).logprobs([one])[0]
+    found = Forward(loaded(folder, "cpu"), 1).logprobs([one])[0]
     assert np.abs(found - naive_scores.logprobs(naive, one).numpy()).max() < 1e-3
 
 
@@ -280,24 +281,30 @@ def capped_head() -> Any:
 @pytest.mark.parametrize("config", [scaled_head, capped_head])
 def test_a_head_that_is_not_linear_is_refused(tmp_path: Path, config: Callable[[], Any]) -> None:
     with pytest.raises(StageError, match=r"cannot score|plain linear head"):
-        Forward(saved(tmp_path, config()), "cpu", 1)
+        Forward(loaded(saved(tmp_path, config()), "cpu"), 1)
+
+
+def test_copies_on_several_devices_keep_the_rows_apart() -> None:
+    rng = random.Random(0)
+    rows = [[sequence(rng, 5, 10 + n, 600, f"q{n}")] for n in range(40)]
+    copies = Copies([Forward(loaded(BASE, "cpu"), 1) for _ in range(2)])
+    alone = Forward(loaded(BASE, "cpu"), 1)
+    for batch, found in zip(rows, in_order(copies.logprobs, rows, 4), strict=True):
+        assert np.abs(found[0] - alone.logprobs(batch)[0]).max() < 1e-4
 
 
 def test_a_row_beyond_the_models_context_is_named() -> None:
     with pytest.raises(StageError, match=r"\('q', 0\) has 520 tokens with its prompt, the model takes 512"):
-        Forward(BASE, "cpu", 1).logprobs([sequence(random.Random(0), 20, 500, 600)])
+        Forward(loaded(BASE, "cpu"), 1).logprobs([sequence(random.Random(0), 20, 500, 600)])
 
 
-def test_weights_that_overflow_are_no_probabilities(tmp_path: Path) -> None:
+def test_weights_that_overflow_are_no_probabilities() -> None:
     import torch
 
     broken = naive_scores.load(BASE)
     broken.model.norm.weight.data[0] = torch.inf
-    broken.save_pretrained(tmp_path)
-    forward = Forward(BASE, "cpu", 1)
-    forward.model = naive_scores.load(tmp_path)
     with pytest.raises(StageError, match="no number"):
-        forward.logprobs([sequence(random.Random(0), 3, 10, 600)])
+        Forward(broken, 1).logprobs([sequence(random.Random(0), 3, 10, 600)])
 
 
 def test_gpus_that_torch_does_not_see_are_not_taken_for_a_cpu() -> None:
