@@ -43,8 +43,8 @@ TINY = Scale(
     response_tokens=256,
     draft_tokens=384,
     epochs=1,
-    drafts=120,
-    off_policy_rows=40,
+    drafts=480,
+    off_policy_rows=60,
     minimum_mixed=1,
     limit=2,
 )
