@@ -61,13 +61,19 @@ def selection_section(label: str, found: Sequence[Candidate]) -> Section:
     return Section(
         title=f"Selection {label}",
         columns=(
-            "responses", "number", "sentences", "Teacher Sentences", "shared", "Student Sentences",
-            "median p, teacher", "median p, student",
+            "responses",
+            "number",
+            "sentences",
+            "Teacher",
+            "shared",
+            "Student",
+            "p teacher",
+            "p student",
         ),
         rows=[selection_row(title, group) for title, group in groups],
-        note="A response's probability is exp of the mean log-probability of its tokens. All candidates "
-        "against those kept: selection should take the teacher's and move the student's down (report §4, "
-        "Figures 3, 5, 6 and 10).",
+        note="All candidates against those kept: the teacher's probabilities should stay and the student's "
+        "move down (report §4, Figures 3, 5, 6 and 10). Teacher, shared and Student are shares of sentences; "
+        "p is the median probability of a response, exp of the mean log-probability of its tokens.",
         pictures=(
             probability_densities(
                 f"{name}-densities",

@@ -58,7 +58,7 @@ STYLE: dict[str, Any] = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
 }
-WIDTH = 7.2  # inches
+WIDTH = 6.6  # inches
 BINS = 40
 POINTS = 120  # in a curve of losses
 LABELLED = 0.07  # the least share of a bar that has room for its own number
@@ -125,13 +125,13 @@ def probability_densities(name: str, title: str, models: Sequence[Probabilities]
     """How probable the responses are under each model, before selection and after (as Figures 3, 5, 6, 10).
 
     `name` is unique in the page. Histograms of one range and of area 1, so that few kept responses can
-    be compared with many candidates.
+    be compared with many candidates. The lowest hundredth of all values may be in the first bin.
     """
     pooled = np.concatenate([each for one in models for each in (one.candidates, one.kept)])
     bins = common_bins(pooled)
 
     def draw(figure: "Figure") -> None:
-        panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+        panels = figure.subplots(1, len(models), squeeze=False)[0]
         for panel, one in zip(panels, models, strict=True):
             density_panel(panel, one, bins)
         panels[0].set_ylabel("density")
@@ -141,7 +141,9 @@ def probability_densities(name: str, title: str, models: Sequence[Probabilities]
         f"{middle(one.kept)} of {len(one.kept)} kept ones"
         for one in models
     )
-    description = f"Densities of the responses' probabilities: {told}."
+    outside = int((pooled < bins[0]).sum())
+    below = f" {outside} values below {bins[0]:g} are drawn in the first bin." if outside else ""
+    description = f"Densities of the responses' probabilities: {told}.{below}"
     return picture(name, title, description, draw, (WIDTH, 2.7))
 
 
@@ -154,20 +156,23 @@ def density_panel(panel: "Axes", one: Probabilities, bins: NDArray[np.float64]) 
             told = f"median of {whose} {middle(values)}"
             panel.axvline(float(np.median(values)), color=line, linewidth=1.0, linestyle=style, label=told)
     panel.set_title(f"under the {one.model}")
-    panel.set_xlabel("probability of a response, exp(mean log p of its tokens)", fontsize="small")
+    panel.set_xlabel("probability of a response")
     panel.legend(loc="best", fontsize="small")
 
 
 def common_bins(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Edges of equal bins that hold all values, between multiples of 0.05."""
-    low = math.floor(float(values.min(initial=1.0)) * 20) / 20
+    """Edges of equal bins between multiples of 0.05, from the lowest but a hundredth of the values up."""
+    low = math.floor(float(np.quantile(values, 0.01)) * 20) / 20 if len(values) else 0.0
     high = math.ceil(float(values.max(initial=0.0)) * 20) / 20
     return np.linspace(low, max(high, low + 0.05), BINS + 1)
 
 
 def density(values: NDArray[np.float64], bins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shares of the values by bin over the bins' width; zeros where there are no values."""
-    counts = np.histogram(values, bins)[0].astype(np.float64)
+    """Shares of the values by bin over the bins' width; zeros where there are no values.
+
+    What lies below the first edge counts in the first bin.
+    """
+    counts = np.histogram(np.maximum(values, bins[0]), bins)[0].astype(np.float64)
     area = counts.sum() * float(bins[1] - bins[0])
     return counts / area if area else counts
 

@@ -158,11 +158,20 @@ def test_densities_have_area_one_whatever_their_number() -> None:
     assert density(np.array([]), bins).sum() == 0
 
 
-@pytest.mark.parametrize("values", [[], [1.0], [0.0, 0.0], [0.5] * 3])
-def test_bins_hold_all_values_even_where_they_are_one(values: list[float]) -> None:
+@pytest.mark.parametrize("values", [[], [1.0], [0.0, 0.0], [0.5] * 3, [0.001] + [0.99] * 500])
+def test_no_value_is_lost_even_where_all_are_one_or_one_lies_far_out(values: list[float]) -> None:
     bins = common_bins(np.array(values))
-    assert np.histogram(values, bins)[0].sum() == len(values)
     assert bins[0] < bins[-1]
+    assert density(np.array(values), bins).sum() * (bins[1] - bins[0]) == pytest.approx(1 if values else 0)
+
+
+def test_values_far_out_do_not_squeeze_the_rest_and_are_told() -> None:
+    values = np.array([0.001] + [0.99] * 500)
+    assert common_bins(values)[0] >= 0.9
+    told = probability_densities(
+        "p", "t", [Probabilities(model="teacher", candidates=values, kept=values[1:])]
+    )
+    assert "1 values below 0.95 are drawn in the first bin" in told.description
 
 
 def test_a_long_log_is_drawn_in_few_points() -> None:
