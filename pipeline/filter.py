@@ -50,7 +50,11 @@ CALLED_NAME = re.compile(r'"name"\s*:\s*"')
 CALLED_WITH = re.compile(r'"arguments"\s*:\s*["{]')
 FENCES = re.compile(r"\A```(?:json)?\s+|\s+```\Z")
 CONTENT = re.compile(r"\w")
-LONG_WORD = 20  # bytes and a blank; ordinary words are shorter, so that no loop is overlooked
+LONG_WORD = 20  # bytes, with a blank: ordinary words are shorter, so that no loop is overlooked
+EXACT, NEAR = (
+    0.95,
+    0.8,
+)  # shares of the copied words that are the very same: of any loop, and of the least alike
 NAMES: dict[repetition.Level, Reason] = {
     "paragraph": "repeated paragraph",
     "sentence": "repeated sentence",
@@ -80,7 +84,7 @@ class Thresholds:
 
     max_tokens: int
     loop_repeats: float = 3.0
-    loop_share: float = 0.2
+    loop_share: float = 0.1
     loop_bytes: int = 2_000
     near_loop_share: float = 0.5
     counters: float = 1.3
@@ -93,7 +97,7 @@ class Thresholds:
     phrase_share: float = 0.4
     most_compression: float = 10.0
     loop_compression: float = 2.3
-    spread_compression: float = 3.0
+    spread_compression: float = 2.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,26 +261,35 @@ def repetition_reason(text: str, thresholds: Thresholds) -> Reason | None:
 
 def worst_loop(words: repetition.Words, thresholds: Thresholds) -> repetition.Loop | None:
     """The longest loop beyond the thresholds. A short one of figures only may be a table or a matrix."""
+    near = thresholds.near_loop_share * len(words.raw)
     enough = min(thresholds.loop_share * len(words.raw), thresholds.loop_bytes)
-    for loop in repetition.find_loops(words.hashes, enough / LONG_WORD):
+    recurring = min(
+        repetition.recurring_ngrams(near / LONG_WORD, NEAR),
+        repetition.recurring_ngrams(enough / LONG_WORD, EXACT),
+    )
+    for loop in repetition.find_loops(words.hashes, recurring):
         copied = repetition.copied_bytes(words, loop)
         differing = (1 - loop.same) * loop.period
-        close = differing <= max(thresholds.counters, loop.period / 10)
-        if close and copied >= thresholds.near_loop_share * len(words.raw):
+        if copied >= near and differing <= max(thresholds.counters, loop.period / 10):
             return loop
-        exact = differing <= loop.period / 20 and loop.repeats >= thresholds.loop_repeats
+        exact = loop.same >= EXACT and loop.repeats >= thresholds.loop_repeats
         if exact and copied >= enough and repetition.has_letters(words, loop):
             return loop
     return None
 
 
 def spread_reason(words: repetition.Words, thresholds: Thresholds) -> Reason | None:
-    """What comes back too often, wherever it stands."""
+    """What comes back too often, wherever it stands. Paragraphs come back no more than sentences do."""
     limits = thresholds
     paragraph, sentence = repetition.breaks(words)
-    if repetition.unit_share(words, paragraph, limits.paragraph_repeats) >= limits.paragraph_share:
-        return "repeated paragraph"
-    if repetition.unit_share(words, sentence, limits.sentence_repeats) >= limits.sentence_share:
-        return "repeated sentence"
+    sentences = repetition.unit_share(words, sentence, min(limits.sentence_repeats, limits.paragraph_repeats))
+    if sentences >= limits.paragraph_share:
+        share = repetition.unit_share(words, paragraph, limits.paragraph_repeats)
+        if share >= limits.paragraph_share:
+            return "repeated paragraph"
+    if sentences >= limits.sentence_share:
+        share = repetition.unit_share(words, sentence, limits.sentence_repeats)
+        if share >= limits.sentence_share:
+            return "repeated sentence"
     phrases = repetition.ngram_share(words.hashes, limits.phrase_words, limits.phrase_repeats)
     return "repeated phrase" if phrases >= limits.phrase_share else None

@@ -140,24 +140,28 @@ def recurrences(words: Hashes) -> Places:
     return again
 
 
-def find_loops(words: Hashes, copied: float) -> list[Loop]:
-    """Loops of about so many copied words or more that stand there at least twice; one a period.
+def find_loops(words: Hashes, recurring: float) -> list[Loop]:
+    """Loops of which at least so many n-grams recur, and which stand there at least twice; one a period.
 
     The longest come first.
     """
-    distances = recurrences(words)
-    found = [longest(words, period) for period in candidates(distances[2 * distances <= len(words)], copied)]
+    found = [longest(words, period) for period in candidates(recurrences(words), len(words), recurring)]
     return sorted((loop for loop in found if loop.repeats >= 2), key=lambda loop: (-loop.copied, loop.period))
 
 
-def candidates(distances: Places, copied: float) -> list[int]:
-    """The distances met most often, and often enough for so many copied words.
-
-    Where every fifth word differs, one n-gram of four in five recurs.
-    """
-    met = np.bincount(distances)
-    often = np.flatnonzero(met >= max(copied / (PENALTY + 1) - GRAM, 2))
+def candidates(distances: Places, words: int, recurring: float) -> list[int]:
+    """The distances within half of a text that are met most often, and so often at least."""
+    met = np.bincount(distances[2 * distances <= words])
+    often = np.flatnonzero(met >= max(recurring, 2))
     return [int(period) for period in often[np.argsort(-met[often], kind="stable")[:CANDIDATES]]]
+
+
+def recurring_ngrams(copied: float, same: float) -> float:
+    """How many n-grams recur at least in a loop of so many copied words, of which this share is the same.
+
+    A word that differs is in four n-grams; three more reach over the loop's end.
+    """
+    return copied * (1 - GRAM * (1 - same)) - GRAM
 
 
 def longest(words: Hashes, period: int) -> Loop:

@@ -18,6 +18,7 @@ from pipeline.repetition import (
     longest,
     ngram_share,
     recurrences,
+    recurring_ngrams,
     unit_share,
     words_of,
 )
@@ -31,12 +32,12 @@ def random_words(key: str, count: int, of: int = 400) -> list[str]:
 
 
 def worst(text: str) -> Loop:
-    return find_loops(words_of(text).hashes, 4)[0]
+    return find_loops(words_of(text).hashes, 2)[0]
 
 
 def level_of(text: str) -> str:
     words = words_of(text)
-    return level(find_loops(words.hashes, 4)[0], *breaks(words))
+    return level(find_loops(words.hashes, 2)[0], *breaks(words))
 
 
 @pytest.mark.parametrize("period", [1, 2, 3, 7, 40, 900])
@@ -68,14 +69,14 @@ def test_a_counter_that_goes_up_in_each_round_does_not_hide_the_loop() -> None:
 
 def test_rows_that_differ_in_more_than_a_fifth_of_their_words_are_no_loop() -> None:
     rows = [f"| {n} | {n * n} | {n**3} |" for n in range(2, 60)]
-    assert not [loop for loop in find_loops(words_of("\n".join(rows)).hashes, 4) if loop.copied > 10]
+    assert not [loop for loop in find_loops(words_of("\n".join(rows)).hashes, 2) if loop.copied > 10]
 
 
 @pytest.mark.parametrize("unit", ["ha", "_and_used", "1,", "我们再检查一遍这个结果,", "é"])
 def test_a_loop_without_blanks_has_a_period(unit: str) -> None:
     text = f"So it goes on: {unit * 400}"
     words = words_of(text)
-    assert copied_bytes(words, find_loops(words.hashes, 4)[0]) > 0.8 * len(unit.encode()) * 400
+    assert copied_bytes(words, find_loops(words.hashes, 2)[0]) > 0.8 * len(unit.encode()) * 400
 
 
 def test_the_stretch_is_the_best_of_all_by_a_slow_search() -> None:
@@ -89,11 +90,20 @@ def test_the_stretch_is_the_best_of_all_by_a_slow_search() -> None:
         assert gains[loop.start : loop.start + loop.copied].sum() == best
 
 
-def test_the_longest_distances_are_candidates_only_where_often_enough() -> None:
+def test_distances_are_candidates_only_where_often_enough() -> None:
     text = " ".join([*random_words("x", 500), *WORDS[:9] * 30])
     distances = recurrences(words_of(text).hashes)
-    assert candidates(distances, copied=100)[0] == 9
-    assert candidates(distances, copied=100_000) == []
+    assert candidates(distances, 770, recurring=200)[0] == 9
+    assert candidates(distances, 770, recurring=300) == []
+
+
+@pytest.mark.parametrize("every", [6, 7, 20, 50])
+def test_a_loop_has_at_least_the_recurring_ngrams_that_are_asked_of_it(every: int) -> None:
+    rounds = [[f"only{n}", *WORDS[: every - 1]] for n in range(30)]
+    words = words_of(" ".join(word for words in rounds for word in words)).hashes
+    loop = longest(words, every)
+    assert len(recurrences(words)) >= recurring_ngrams(loop.copied, loop.same)
+    assert find_loops(words, recurring_ngrams(loop.copied, loop.same))[0] == loop
 
 
 @pytest.mark.parametrize("times", [2, 3, 5])
@@ -144,7 +154,7 @@ def test_what_a_loop_repeats_is_named_by_what_ends_in_it(unit: str, expected: st
 def test_zeros_have_no_letters_and_greek_ones_do() -> None:
     for unit, expected in (("0 0 1 ", False), ("| - | ", False), ("α β + ", True), ("x = 0 ", True)):
         words = words_of(unit * 20)
-        assert has_letters(words, find_loops(words.hashes, 4)[0]) == expected
+        assert has_letters(words, find_loops(words.hashes, 2)[0]) == expected
 
 
 @pytest.mark.parametrize("text", ["", " \n\n ", "word", "two words", "a\ud800b", "\0" * 40])
