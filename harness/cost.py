@@ -60,12 +60,16 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """A model: its parameters, those of them that one token passes through, the bytes of its weights."""
+    """A model: its parameters, those of them that one token passes through, the bytes of its weights.
+
+    `attention` is layers × heads × head size of its full attention: 0 leaves attention uncounted.
+    """
 
     parameters: float
     active: float
     bytes: float
     source: str
+    attention: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +108,11 @@ class Amount:
     questions: float = 0.0
     prompt: float = 0.0
     response: float = 0.0
+
+    @property
+    def length(self) -> float:
+        """Mean tokens of a row, its prompt included."""
+        return (self.prompt + self.response) / self.rows if self.rows else 0.0
 
     def part(self, rows: float, questions: float) -> "Amount":
         """So many of these rows, of average length."""
@@ -147,8 +156,9 @@ class Work:
     """What running one stage takes.
 
     `model` is the checkpoint that computes, and `engine` what runs it: an engine's name, "torch" for a
-    forward pass in process, a trainer's name. Training reads `tokens_in`, once an epoch. `disk` stays,
-    `scratch` is needed until the stage is done. `setting` is the published setting in a few words.
+    forward pass in process, a trainer's name. Training reads `tokens_in`, once an epoch. `context` is how
+    many tokens before it a token attends to, on average. `disk` stays, `scratch` is needed until the stage
+    is done. `setting` is the published setting in a few words.
     """
 
     kind: Kind = "none"
@@ -157,6 +167,7 @@ class Work:
     requests: float = 0.0
     tokens_in: float = 0.0
     tokens_out: float = 0.0
+    context: float = 0.0
     disk: float = 0.0
     scratch: float = 0.0
     setting: str = ""
@@ -324,6 +335,7 @@ def generation(
         requests=total.rows,
         tokens_in=total.prompt,
         tokens_out=total.response,
+        context=(total.prompt + total.response / 2) / max(total.rows, 1),
         disk=estimator.text_bytes(volume) + (ARROW_BYTES * total.response if logprobs else 0),
         setting=setting,
     )

@@ -258,6 +258,7 @@ def listed(assumptions: Assumptions) -> Iterator[tuple[str, float, str]]:
     for name, size in assumptions.models.items():
         yield f"parameters of {name}", size.parameters, size.source
         yield f"active parameters of {name}", size.active, size.source
+        yield f"layers × heads × head size of {name}", size.attention, size.source
         yield f"bytes of {name}", size.bytes, size.source
     yield "share of drafts that are truncated", assumptions.truncated.value, assumptions.truncated.source
     yield (

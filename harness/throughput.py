@@ -2,8 +2,8 @@
 
 Speeds are measured by `harness calibrate` on the machine that will run the recipe, and stand in
 `runs/throughput.json`. Without one for a model and what runs it, the floating-point operations of its
-tokens are divided by a share of the GPU's peak: 2 an active parameter and token forward, 6 in training.
-Attention is left out of them, so texts of many ten thousand tokens take longer than that says.
+tokens are divided by a share of the GPU's peak: 2 an active parameter and token forward, 6 in training,
+and those of attention, which over texts of many ten thousand tokens are more than all others.
 """
 
 from collections.abc import Iterable
@@ -70,14 +70,20 @@ def hours(work: Work, model: str, size: Size | None, rates: Iterable[Rate], mach
             return Hours(value=paced / rate.tokens_per_second / 3600, device=device, origin="calibrated")
     if size is None:
         return None
-    seconds = assumed_seconds(work.kind, paced, size, machine.gpu_tflops)
+    operations = paced * per_token(work.kind, size, work.context) / SHARES[work.kind]
     if work.kind == "generate":
-        seconds += assumed_seconds("score", work.tokens_in, size, machine.gpu_tflops)
+        operations += work.tokens_in * per_token("score", size, work.context) / SHARES["score"]
+    seconds = operations / (machine.gpu_tflops * 1e12)
     return Hours(value=seconds / 3600, device="GPU", origin="assumed")
 
 
-def assumed_seconds(kind: Kind, tokens: float, size: Size, tflops: float) -> float:
-    return tokens * OPERATIONS[kind] * size.active / (tflops * 1e12 * SHARES[kind])
+def per_token(kind: Kind, size: Size, context: float) -> float:
+    """Floating-point operations of one token that attends to `context` others.
+
+    For each of those, layer, head and dimension attention multiplies and adds twice: once with the key,
+    once with the value.
+    """
+    return OPERATIONS[kind] * (size.active + 2 * size.attention * context)
 
 
 def read_rates(root: Path, device: str) -> list[Rate]:

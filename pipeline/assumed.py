@@ -3,6 +3,8 @@
 Published figures by section; "ours" is a guess and says on what. None of it is part of any identity.
 """
 
+from dataclasses import replace
+
 from harness.cost import Answers, Assumed, Assumptions, Size
 from pipeline.paper import DRAFTS, HIGH, LOW, STAGE1_ROWS, STAGE2_ROWS
 
@@ -13,6 +15,10 @@ STAGE1_TOKENS = {  # §6.2: all of stage 1's rows together, in student tokens
     "instruction_following": 53.7e6,
 }
 SAME = "stage 1's (§6.2): none is published for temperature 1.0"
+
+# attention: layers × query heads × head size
+QWEN3_4B = Size(parameters=4.0e9, active=4.0e9, bytes=8.1e9, attention=36 * 32 * 128, source="")
+QWEN3_30B_A3B = Size(parameters=30.5e9, active=3.3e9, bytes=61.1e9, attention=48 * 32 * 128, source="")
 
 ASSUMED = Assumptions(
     prompt={
@@ -45,22 +51,22 @@ ASSUMED = Assumptions(
     },
     models={
         "openai/gpt-oss-120b": Size(
-            parameters=116.8e9, active=5.1e9, bytes=65.3e9, source="model card, arXiv 2508.10925 (MXFP4)"
+            parameters=116.8e9,
+            active=5.1e9,
+            bytes=65.3e9,
+            attention=18 * 64 * 64,  # every other of its 36 layers; the others see 128 tokens
+            source="model card, arXiv 2508.10925 (MXFP4)",
         ),
-        "Qwen/Qwen3-4B-Instruct-2507": Size(
-            parameters=4.0e9, active=4.0e9, bytes=8.1e9, source="model card (bf16)"
-        ),
-        "Alibaba-Apsara/DASD-4B-Thinking": Size(
-            parameters=4.0e9, active=4.0e9, bytes=8.1e9, source="its base's"
-        ),
-        "Qwen/Qwen3-30B-A3B-Instruct-2507": Size(
-            parameters=30.5e9, active=3.3e9, bytes=61.1e9, source="model card (bf16)"
-        ),
-        "Alibaba-Apsara/DASD-30B-A3B-Thinking-Preview": Size(
-            parameters=30.5e9, active=3.3e9, bytes=61.1e9, source="its base's"
-        ),
+        "Qwen/Qwen3-4B-Instruct-2507": replace(QWEN3_4B, source="model card (bf16)"),
+        "Alibaba-Apsara/DASD-4B-Thinking": replace(QWEN3_4B, source="its base's"),
+        "Qwen/Qwen3-30B-A3B-Instruct-2507": replace(QWEN3_30B_A3B, source="model card (bf16)"),
+        "Alibaba-Apsara/DASD-30B-A3B-Thinking-Preview": replace(QWEN3_30B_A3B, source="its base's"),
         "Qwen/Qwen3-Next-80B-A3B-Thinking": Size(
-            parameters=80e9, active=3e9, bytes=163e9, source="model card (bf16)"
+            parameters=80e9,
+            active=3e9,
+            bytes=163e9,
+            attention=12 * 16 * 256,  # every fourth of its 48 layers; the others are linear
+            source="model card (bf16)",
         ),
     },
     downloads={

@@ -106,6 +106,7 @@ class Score(Stage):
             engine="torch" if self.through == "forward" else self.through,
             requests=total.rows,
             tokens_in=total.prompt + total.response,
+            context=total.length / 2,
             disk=ARROW_BYTES * total.response,
             setting="forward pass" if self.through == "forward" else "prompt_logprobs",
         )

@@ -115,6 +115,7 @@ class Sft(Stage):
             model=self.base,
             engine=self.trainer,
             tokens_in=tokens * self.epochs,
+            context=(self.cutoff if self.packing == "attending" else data.total.length) / 2,
             disk=weights,
             scratch=checkpoints * (weights + OPTIMIZER_BYTES * parameters) + estimator.text_bytes(data),
             setting=f"{data.total.rows:,.0f} rows × {self.epochs}, batch {self.batch} × {self.cutoff:,}, "

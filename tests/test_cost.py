@@ -315,6 +315,26 @@ def test_reckoned_hours_are_operations_over_a_share_of_the_peak() -> None:
     assert found.device == "GPU"
 
 
+def test_attention_over_long_rows_counts_where_the_model_has_a_shape() -> None:
+    training = Work(kind="train", model=STUDENT, engine="trl", tokens_in=1e9, context=32_768)
+    plain, shaped = (
+        hours(training, "org/student", replace(BILLION, attention=shape), [], Machine(gpus=1))
+        for shape in (0.0, 1e5)
+    )
+    assert plain is not None
+    assert shaped is not None
+    assert shaped.value / plain.value == pytest.approx(1 + 2 * 1e5 * 32_768 / 1e9)
+
+
+def test_packed_rows_that_attend_to_each_other_attend_to_half_the_sequence(estimator: Estimator) -> None:
+    apart, together = (
+        estimator.work(Sft(base=STUDENT, data=KEPT, trainer="llamafactory", packing=packing))
+        for packing in ("isolated", "attending")
+    )
+    assert apart.context == pytest.approx(estimator.volume(KEPT).total.length / 2)
+    assert together.context == 32_768
+
+
 def test_long_prompts_take_time_before_the_first_token() -> None:
     short, long = (
         hours(replace(WRITING, tokens_in=tokens), "org/teacher", BILLION, [], Machine(gpus=1))
