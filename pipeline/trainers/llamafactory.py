@@ -77,6 +77,7 @@ def run(stage: "Sft", base: Path, out: Path, context: Context) -> None:
     command = [str(python), "-m", "llamafactory.cli", "train", "train.yaml"]
     if machine.training.nodes > 1:
         write_whole(out / NODE, node_script(command, python, out, machine).encode())
+        (out / NODE).chmod(0o700)  # it holds what machine.toml sets, keys perhaps
         context.progress.say(f"on each other node, run: sh {out / NODE} RANK (from 1)")
     environment = {**inherited(machine, os.environ), **own_environment(python, out, machine, "0")}
     follow(command, environment, out, context)
