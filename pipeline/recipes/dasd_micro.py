@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.micro import micro_code, micro_math, micro_science
 from harness.benchmark import Benchmark
+from harness.cost import Answers, Assumed, Assumptions
 from harness.discover import find_engine
 from harness.hub import Checkpoint, local_checkpoint
 from harness.recipe import Recipe, Row
@@ -31,6 +32,30 @@ MODELS = Path(__file__).parent.parent / "micro"
 SYSTEM = "You are a helpful assistant."  # §7.2: used in all training stages
 # A hundred characters hardly compress, so every text is looked at for repetition.
 THRESHOLDS = Thresholds(max_tokens=256, loop_compression=1.0, spread_compression=1.0)
+
+RUN = "ours: a run of seed 0"
+ASSUMED = Assumptions(
+    prompt={
+        domain: Assumed(value=tokens, source=RUN)
+        for domain, tokens in (("math", 39), ("code", 49), ("science", 52))
+    },
+    response={
+        (domain, temperature): Assumed(value=tokens, source=RUN)
+        for temperature, lengths in ((0.6, (75, 88, 57)), (1.0, (72, 86, 55)))
+        for domain, tokens in zip(("math", "code", "science"), lengths, strict=True)
+    },
+    benchmarks={
+        "micro_math": Answers(questions=micro_math.count, prompt=38, response=64, source=RUN),
+        "micro_code": Answers(questions=micro_code.count, prompt=49, response=78, source=RUN),
+        "micro_science": Answers(questions=micro_science.count, prompt=52, response=47, source=RUN),
+    },
+    passing={
+        "sample": Assumed(value=2151 / 2160, source=RUN),
+        "revise": Assumed(value=141 / 142, source=RUN),
+    },
+    truncated=Assumed(value=142 / 160, source=RUN),
+    continued=Assumed(value=0.54, source=RUN),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +173,7 @@ def dasd_micro(seed: int, engine: str = "vllm") -> Recipe:
     return Recipe(
         name=named("dasd-micro", seed),
         summary="Every stage for real at toy scale on two CPU cores",
+        assumed=ASSUMED,
         stages={
             "questions": micro.questions,
             "sampled-low": low,
@@ -204,6 +230,7 @@ def dasd_micro_shape(seed: int, engine: str = "vllm") -> Recipe:
     return Recipe(
         name=named("dasd-micro-shape", seed),
         summary="Divergence-aware against random selection, schedule against one temperature, at toy scale",
+        assumed=ASSUMED,
         stages={
             "questions": micro.questions,
             "sampled-low": low,
