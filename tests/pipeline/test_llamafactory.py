@@ -16,10 +16,12 @@ import yaml
 from harness.errors import DataError, StageError, UsageError
 from harness.hub import local_checkpoint
 from harness.machine import EngineSettings, Machine, TrainingSettings, load_machine
+from harness.progress import PlainProgress
 from harness.sandboxes import in_ci
-from harness.serve import free_port
-from harness.store import RunStore
+from harness.serve import ServerPool, free_port
+from harness.store import Context, RunStore
 from pipeline.sft import Sft
+from pipeline.tokenizer import StudentTokens
 from pipeline.trainers import llamafactory
 from pipeline.trainers.published import (
     SUBSTITUTED,
@@ -194,6 +196,22 @@ def test_a_prompt_that_it_would_change_is_refused() -> None:
     (row,) = rows_of([("Show {{idx}} in a template", "ok")])
     with pytest.raises(DataError, match="question q0"):
         llamafactory.record(row, SYSTEM)
+
+
+def test_a_base_that_is_served_with_other_prompts_is_told_and_ours_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((BASE / name).read_bytes())
+    source = (BASE / "chat_template.jinja").read_text()
+    opened = source.replace("assistant\\n", "assistant\\n<think>\\n")
+    (tmp_path / "chat_template.jinja").write_text(opened)
+    assert opened != source
+    for base, told in ((BASE, False), (tmp_path, True)):
+        with ServerPool(cpu()) as pool:
+            context = Context(RunStore(tmp_path), cpu(), PlainProgress(), pool)
+            llamafactory.tell_other_template(MICRO, StudentTokens(base), context)
+        assert ("WARNING" in capsys.readouterr().out) is told
 
 
 def qwen_like(folder: Path) -> Path:
