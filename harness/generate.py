@@ -161,6 +161,7 @@ class Loop:
 async def first_failure(workers: list[asyncio.Task[None]], watchdog: asyncio.Task[None]) -> None:
     """Waits until all workers are done; raises what the first of them or the watchdog raised."""
     work = asyncio.gather(*workers)
+    work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # it counts as heard
     done, _ = await asyncio.wait((work, watchdog), return_when=asyncio.FIRST_COMPLETED)
     for finished in (watchdog, work):
         if finished in done:

@@ -265,6 +265,12 @@ class ServerPool:
         server.start()
         return server
 
+    def free_gpus(self) -> None:
+        """Ends the warm server on a machine with GPUs: it holds nine tenths of their memory."""
+        if self.machine.gpus and self.current is not None:
+            self.current[0].stop()
+            self.current = None
+
     def close(self) -> None:
         """Stops all servers and removes the prepared copies."""
         servers = [each for each in (self.current and self.current[0], self.coming) if each is not None]

@@ -61,6 +61,11 @@ class Stage:
         return None
 
     @property
+    def computes(self) -> bool:
+        """Whether `run` computes with a model in this process or a child: then the GPUs must be free."""
+        return False
+
+    @property
     def kind(self) -> str:
         return type(self).__name__.lower()
 

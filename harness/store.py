@@ -76,6 +76,10 @@ class Context:
         """Starts a server that will be asked for later, without waiting."""
         self._pool.prefetch(*self._wanted(service))
 
+    def free_gpus(self) -> None:
+        """Stops the server that is kept warm, where it holds GPUs."""
+        self._pool.free_gpus()
+
     def _wanted(self, service: Service) -> tuple[Engine, Path, str, Sampling, Path]:
         model, name = self.path(service.model) / "model", service.model.key
         if isinstance(service.model, Served):
@@ -271,6 +275,8 @@ class Runner:
             stage = self.choose(pending)
             pending.remove(stage)
             self.start_ahead(stage, pending)
+            if stage.computes:
+                self.context.free_gpus()
             with self.context.progress.stage(names[stage.key]):
                 self.store.build(stage, self.context)
             self.store.view(name, {label: own for label, own in labels.items() if own.key == stage.key})

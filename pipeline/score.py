@@ -19,7 +19,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.chat import OPEN, opens_thinking
 from harness.client import Endpoint
 from harness.cost import ARROW_BYTES, Estimator, Work
 from harness.errors import DataError
@@ -32,7 +31,7 @@ from harness.tokens import NAME, Key, TokenFile, tokens
 from harness.types import Sampling
 from pipeline.logprobs import Copies, Encoded, Forward, devices, fingerprint, loaded
 from pipeline.served_logprobs import ServedLogprobs
-from pipeline.tokenizer import StudentTokens
+from pipeline.tokenizer import StudentTokens, prompt_before
 
 BATCH_BYTES = 16_384  # about 4K tokens, which keep a GPU busy; a longer response goes alone
 
@@ -60,6 +59,10 @@ class Score(Stage):
             return None
         sampling = Sampling(temperature=1.0, max_tokens=1)
         return Service(model=self.model, engine=self.through, sampling=sampling)
+
+    @property
+    def computes(self) -> bool:
+        return self.through == "forward"
 
     def run(self, out: Path, context: Context) -> None:
         responses = Responses(context.path(self.responses) / "generations.jsonl")
@@ -207,10 +210,3 @@ def encoded(row: Response, text_tokens: StudentTokens, system: str | None) -> En
             "Every byte must belong to a token, behind a prompt: check the model's tokenizer.json.",
         )
     return Encoded(key=(row.question, row.draw), prompt=prompt, response=found.ids, lengths=lengths)
-
-
-def prompt_before(rendered: str, response: str) -> str:
-    """The prompt that stands before a response: one that brings its own `<think>` needs no other."""
-    if opens_thinking(rendered) and response.lstrip().startswith(OPEN):
-        return rendered.rstrip().removesuffix(OPEN)
-    return rendered

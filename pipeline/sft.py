@@ -75,6 +75,10 @@ class Sft(Stage):
         if self.trainer == "llamafactory" and self.system == "":
             raise UsageError("LLaMA-Factory has no empty system message", "use system=None for none at all")
 
+    @property
+    def computes(self) -> bool:
+        return True
+
     def run(self, out: Path, context: Context) -> None:
         match self.trainer:
             case "trl":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.chat import load_template
+from harness.chat import OPEN, load_template, opens_thinking
 from harness.errors import DataError
 from harness.types import Message
 
@@ -53,8 +53,15 @@ class StudentTokens:
 
     def conversations(self, asked: list[tuple[tuple[Message, ...], str]]) -> list[Tokenized]:
         """As `conversation`, for several at once and on all cores."""
-        texts = [self.template.render(messages) for messages, _ in asked]
+        texts = [prompt_before(self.template.render(messages), response) for messages, response in asked]
         texts += [response + self.end_of_turn + "\n" for _, response in asked]
         ids = [one.ids for one in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         pairs = zip(ids[: len(asked)], ids[len(asked) :], strict=True)
         return [Tokenized([*prompt, *response], len(prompt)) for prompt, response in pairs]
+
+
+def prompt_before(rendered: str, response: str) -> str:
+    """The prompt that stands before a response: one that brings its own `<think>` needs no other."""
+    if opens_thinking(rendered) and response.lstrip().startswith(OPEN):
+        return rendered.rstrip().removesuffix(OPEN)
+    return rendered

@@ -210,6 +210,18 @@ def test_nothing_is_fetched_ahead_where_two_servers_would_not_fit_a_gpu(model: P
         assert pool.started == 0
 
 
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_warm_server_makes_room_on_a_gpu_and_only_there(model: Path, tmp_path: Path, gpus: int) -> None:
+    with ServerPool(Machine(gpus=gpus)) as pool:
+        pool.acquire(FakeEngine(), model, "m", WARM, tmp_path / "s.log")
+        assert pool.current is not None
+        server = pool.current[0]
+        pool.free_gpus()
+        assert server.alive() == (not gpus)
+        pool.acquire(FakeEngine(), model, "m", WARM, tmp_path / "s.log")
+        assert pool.started == 1 + gpus
+
+
 def test_closing_ends_children_in_sessions_of_their_own_that_ignore_sigterm(
     model: Path, tmp_path: Path
 ) -> None:

@@ -30,9 +30,9 @@ from harness.stage import Stage
 from harness.tokens import NAME, TokenFile, TokenIndex
 from harness.types import Message
 from pipeline.logprobs import CHUNK, Copies, Encoded, Forward, chosen_logprobs, devices, loaded
-from pipeline.score import BATCH_BYTES, Place, Responses, Score, batches, encoded, prompt_before
+from pipeline.score import BATCH_BYTES, Place, Responses, Score, batches, encoded
 from pipeline.served_logprobs import ServedLogprobs
-from pipeline.tokenizer import StudentTokens
+from pipeline.tokenizer import StudentTokens, prompt_before
 from tests.pipeline import naive_scores
 from tests.pipeline.rows import row
 from tests.pipeline.stages import finished, run

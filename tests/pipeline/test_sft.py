@@ -1,5 +1,6 @@
 """Sft: which tokens are learned, what is cut, what the trainers are told, TRL's own view of it."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,15 @@ def test_the_response_and_its_end_of_turn_are_learned_and_nothing_of_the_prompt(
 def test_no_system_prompt_is_none_at_all(tokens: StudentTokens) -> None:
     (example, _) = ours(replace(STAGE, system=None), BASE, PAIRS)
     assert decoded(tokens, example["input_ids"]).startswith("<|im_start|>user\n")
+
+
+def test_a_tag_that_the_template_opens_is_not_trained_twice(tokens: StudentTokens) -> None:
+    opening = copy.copy(tokens)
+    opening.template = replace(tokens.template, source=tokens.template.source + "{{ '<think>\\n' }}")
+    whole = opening.conversation(conversation("1 + 1?", None), "<think>\n2\n</think>\n\n2")
+    assert opening.tokenizer.decode(whole.ids, skip_special_tokens=False).count("<think>") == 1
+    bare = opening.conversation(conversation("1 + 1?", None), "2\n</think>\n\n2")
+    assert opening.tokenizer.decode(bare.ids, skip_special_tokens=False).count("<think>") == 1
 
 
 def test_tokenizing_together_gives_what_tokenizing_alone_gives(tokens: StudentTokens) -> None:
