@@ -380,7 +380,11 @@ def with_front(yaml: str, template: str, **values: Any) -> str:
 
 
 def results(what: Publication) -> list[Any]:
-    """Our scores for the Hub's model index: only whole, graded ones of the whole benchmark."""
+    """Our scores for the Hub's model index: only whole, graded ones of the whole benchmark.
+
+    The index takes results on one data set for one result with several metrics unless their configuration
+    differs: two windows of LiveCodeBench are told apart by it.
+    """
     from huggingface_hub import EvalResult
 
     known = {benchmark.name: benchmark for benchmark in what.recipe.benchmarks}
@@ -389,6 +393,7 @@ def results(what: Publication) -> list[Any]:
             task_type="text-generation",
             dataset_type=known[entry.benchmark].dataset,
             dataset_name=entry.benchmark,
+            dataset_config=entry.benchmark,
             dataset_revision=commit_or_none(known[entry.benchmark].revision),
             metric_type="accuracy",
             metric_name=f"avg@{entry.draws}",

@@ -132,6 +132,19 @@ def test_the_hubs_own_reader_finds_licence_base_data_and_scores(tmp_path: Path) 
     assert (result.dataset_name, result.metric_name, result.metric_value) == ("micro_math", "avg@2", 50.0)
 
 
+def test_benchmarks_of_one_data_set_are_not_one_result(tmp_path: Path) -> None:
+    made = tiny()
+    store = finished(tmp_path / "runs", made)
+    science = made.marks()["eval/final/micro_science"]
+    finish(store, science.asked)
+    finish(store, science, right=1)
+    publish(publication(store, made, made.labels(), "final", Terms()), tmp_path / "out")
+    results = ModelCard.load(tmp_path / "out" / "model" / "README.md").data.eval_results
+    scores = {one.dataset_name: one.metric_value for one in results}
+    assert scores == {"micro_math": 50.0, "micro_science": 25.0}
+    assert len({one.dataset_type for one in results}) == 1
+
+
 def test_a_base_from_a_folder_is_no_name_on_the_hub(tmp_path: Path) -> None:
     publish(prepared(tmp_path / "runs"), tmp_path / "out")
     data = ModelCard.load(tmp_path / "out" / "model" / "README.md").data
