@@ -303,7 +303,8 @@ class Calibration:
 
     def score(self, what: What, stage: Score, root: Stage, store: RunStore) -> Rate:
         """Texts as long as those of the recipe, as far as the model's context reaches."""
-        texts = self.texts(root, stage.responses, SCORED_ROWS, store)
+        length = self.length(stage.responses, root, store, LEAST_TOKENS)
+        texts = self.texts(root, max(SCORED_ROWS, LEAST_TOKENS // length), length)
         own = replace(stage, model=root, responses=texts)
         found = self.recorded(own, store)
         asked = self.prompt_tokens(own, store) * sum(one.rows for one in found.arrivals)
@@ -317,14 +318,13 @@ class Calibration:
         own = replace(stage, base=root, batch=batch, epochs=1)
         length = self.length(stage.data, root, store, stage.cutoff)
         rows = max(LEAST_STEPS * batch * stage.cutoff, LEAST_TOKENS) // length
-        own = replace(own, data=Texts(model=root, prompts=self.prompts, rows=rows, length=length))
+        own = replace(own, data=self.texts(root, rows, length))
         found = self.recorded(own, store, least=3)
         steps, seconds = between(found.arrivals, 1)
         share = sum(one.rows for one in steps) / max(found.total, 1)
         return self.made(what, round(share * self.tokens(own, store)), seconds, devices)
 
-    def texts(self, root: Stage, like: Stage, rows: int, store: RunStore) -> Texts:
-        length = self.length(like, root, store, LEAST_TOKENS)
+    def texts(self, root: Stage, rows: int, length: int) -> Texts:
         return Texts(model=root, prompts=self.prompts, rows=rows, length=length)
 
     def length(self, like: Stage, root: Stage, store: RunStore, limit: int) -> int:

@@ -70,7 +70,8 @@ def make_table(plan: Plan, stacked: bool) -> Table:
         setting = () if stacked else (Text(line.setting),)
         table.add_row(line.state, name, *line.figures, line.marks, *setting, style=STYLES.get(line.state, ""))
         for change in line.changed:
-            table.add_row("", Text(f"  changed: {change}"))
+            told = Text(f"  changed: {change}")
+            table.add_row("", *((told,) if stacked else ("",) * (len(table.columns) - 2) + (told,)))
     return table
 
 
@@ -84,7 +85,7 @@ def lines(plan: Plan) -> Iterator[Line]:
             name=grading.name if grading else entry.name,
             setting=entry.setting,
             figures=figures(entry, plan),
-            marks=" ".join(str(marks[lack]) for lack in lacks),
+            marks=ranges(sorted({marks[lack] for lack in lacks})),
             changed=tuple(dict.fromkeys((*entry.changed, *(grading.changed if grading else ())))),
         )
 
@@ -162,6 +163,17 @@ def amount(number: float) -> str:
     if not number:
         return NOTHING
     return f"{number:,.0f}" if number >= 1 else "<1"
+
+
+def ranges(numbers: list[int]) -> str:
+    """`1–4 7`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return " ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
 
 
 def numbered(plan: Plan) -> dict[Lack, int]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from harness.cost import Amount, Volume
 from harness.plan import Entry, Lack, Plan, Totals, gigabytes, totals
 from harness.throughput import Hours
-from reports.plan import amount, as_json, device_hours, lines, print_plan
+from reports.plan import amount, as_json, device_hours, lines, print_plan, ranges
 
 GUESSED = Hours(value=12_345.6, device="GPU", origin="assumed")
 NO_GPU = Lack(what="no GPU for 117B parameters", remedy="2 × 80 GB or more")
@@ -82,7 +82,7 @@ def test_an_evaluation_and_its_grading_are_one_line_with_what_both_lack() -> Non
     assert line.name == "eval/released/gpqa_diamond"
     assert line.figures[0] == "12.7K"
     assert line.figures[4] == "3 GB"
-    assert line.marks == "1 2"
+    assert line.marks == "1–2"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,12 @@ def test_each_lack_is_told_once_and_named_by_number_in_every_stage() -> None:
     assert text.count(NO_GPU.what) == 1
     assert " 1 no GPU for 117B parameters: 2 × 80 GB or more" in text
     (line,) = (line for line in text.splitlines() if "06-sampled-high" in line)
-    assert "  2 1  " in line
+    assert "  1–2  " in line
+
+
+def test_numbers_in_a_row_are_a_range() -> None:
+    assert ranges([1, 2, 3, 5, 7, 8]) == "1–3 5 7–8"
+    assert ranges([]) == ""
 
 
 def test_without_a_price_there_is_no_money() -> None:
