@@ -219,7 +219,7 @@ def calibrate(
     devices = hardware(here)
     calibration = Calibration(store, found, here, devices, seconds, download, click.echo)
     for rate in calibration.rates():
-        keep_rates(store.root, [rate], devices.device)
+        keep_rates(store.root, [rate])
     click.echo(f"speeds: {store.root / FILE}")
 
 

@@ -88,18 +88,21 @@ def per_token(kind: Kind, size: Size, context: float) -> float:
 
 def read_rates(root: Path, device: str) -> list[Rate]:
     """The speeds of this device. Raises DataError where the file is not one of speeds."""
+    return [rate for rate in all_rates(root) if rate.device == device]
+
+
+def all_rates(root: Path) -> list[Rate]:
     file = root / FILE
     if not file.exists():
         return []
     try:
-        found = msgspec.json.decode(file.read_bytes(), type=list[Rate])
+        return msgspec.json.decode(file.read_bytes(), type=list[Rate])
     except msgspec.MsgspecError as error:
         raise DataError(f"{file} is no table of speeds ({error})", "Remove it, calibrate again.") from error
-    return [rate for rate in found if rate.device == device]
 
 
-def keep_rates(root: Path, rates: list[Rate], device: str) -> None:
-    """Adds speeds to the file; of two for the same work the newer stays."""
-    table = {rate.what: rate for rate in [*read_rates(root, device), *rates]}
+def keep_rates(root: Path, rates: list[Rate]) -> None:
+    """Adds speeds to the file; of two for the same work on the same device the newer stays."""
+    table = {(rate.what, rate.device): rate for rate in [*all_rates(root), *rates]}
     root.mkdir(parents=True, exist_ok=True)
     write_json(root / FILE, list(table.values()))

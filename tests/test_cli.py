@@ -121,3 +121,14 @@ def test_the_plan_knows_done_from_missing_and_names_every_stage(tmp_path: Path) 
 def test_a_plan_writes_nothing(tmp_path: Path) -> None:
     harness("plan", "dasd-micro", "--runs", str(tmp_path / "runs"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_loads_no_heavy_library(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom harness.cli import cli\n"
+        f"cli(['plan', 'dasd-4b', '--runs', {str(tmp_path)!r}], standalone_mode=False)\n"
+        "heavy = ('torch', 'transformers', 'trl', 'datasets', 'scipy', 'matplotlib')\n"
+        "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"

@@ -350,15 +350,16 @@ def test_a_model_of_unknown_size_has_no_hours_rather_than_none_needed() -> None:
 
 
 def test_speeds_of_another_machine_are_not_read(tmp_path: Path) -> None:
-    keep_rates(tmp_path, [FAST], "GPU X")
+    keep_rates(tmp_path, [FAST])
+    keep_rates(tmp_path, [replace(FAST, device="GPU Y")])
     assert read_rates(tmp_path, "GPU X") == [FAST]
-    assert read_rates(tmp_path, "GPU Y") == []
+    assert read_rates(tmp_path, "GPU Z") == []
 
 
 def test_the_newer_of_two_speeds_stays(tmp_path: Path) -> None:
     other = replace(FAST, engine="sglang")
-    keep_rates(tmp_path, [FAST, other], "GPU X")
-    keep_rates(tmp_path, [replace(FAST, tokens_per_second=5.0)], "GPU X")
+    keep_rates(tmp_path, [FAST, other])
+    keep_rates(tmp_path, [replace(FAST, tokens_per_second=5.0)])
     assert {rate.engine: rate.tokens_per_second for rate in read_rates(tmp_path, "GPU X")} == {
         "vllm": 5.0,
         "sglang": 1_000,
