@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.chat import OPEN
 from harness.errors import DataError, StageError
 from harness.evaluate import conversation
 from harness.files import write_json, write_rows, write_whole
@@ -25,7 +26,7 @@ from harness.serve import supervised
 from harness.setup import environment_python
 from harness.store import Context
 from harness.types import Generation, Message
-from pipeline.tokenizer import StudentTokens
+from pipeline.tokenizer import StudentTokens, prompt_before
 from pipeline.trainers.checkpoints import STATE, copy_chat_files, discard_torn
 from pipeline.trainers.published import ZERO3, ZERO3_PATH, training_yaml
 
@@ -134,9 +135,12 @@ def qwen_prompt(messages: tuple[Message, ...]) -> str:
 
 
 def tell_other_template(stage: "Sft", tokens: StudentTokens, context: Context) -> None:
-    """Says so where the model will be asked with prompts other than those that it is trained on."""
+    """Says so where the model will be asked with prompts other than those that it is trained on.
+
+    A template that opens `<think>` in the prompt is no other: the rows bring the tag themselves.
+    """
     probe = conversation("1 + 1?", stage.system)
-    served = tokens.template.render(probe)
+    served = prompt_before(tokens.template.render(probe), OPEN)
     if served != qwen_prompt(probe):
         context.progress.say(
             "WARNING: LLaMA-Factory trains with its template `qwen`, and the base's own chat template, by "

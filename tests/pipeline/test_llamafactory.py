@@ -201,13 +201,16 @@ def test_a_prompt_that_it_would_change_is_refused() -> None:
 def test_a_base_that_is_served_with_other_prompts_is_told_and_ours_is_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (tmp_path / name).write_bytes((BASE / name).read_bytes())
     source = (BASE / "chat_template.jinja").read_text()
-    opened = source.replace("assistant\\n", "assistant\\n<think>\\n")
-    (tmp_path / "chat_template.jinja").write_text(opened)
-    assert opened != source
-    for base, told in ((BASE, False), (tmp_path, True)):
+    opening = source.replace("assistant\\n", "assistant\\n<think>\\n")
+    other = "{{- '<|im_start|>system\nBe kind.<|im_end|>\n' }}" + source
+    assert opening != source
+    for number, (template, told) in enumerate([(source, False), (opening, False), (other, True)]):
+        base = tmp_path / str(number)
+        base.mkdir()
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (base / name).write_bytes((BASE / name).read_bytes())
+        (base / "chat_template.jinja").write_text(template)
         with ServerPool(cpu()) as pool:
             context = Context(RunStore(tmp_path), cpu(), PlainProgress(), pool)
             llamafactory.tell_other_template(MICRO, StudentTokens(base), context)
