@@ -12,6 +12,7 @@ demo: setup
 test: setup lint
 	$(BIN)/harness setup transformers
 	$(BIN)/harness setup lighteval
+	$(BIN)/harness setup llamafactory
 	$(BIN)/python -m pytest $(PYTEST)
 
 lint: $(STAMP)
