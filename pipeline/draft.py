@@ -44,6 +44,7 @@ class Draft(Stage):
                 sampling=replace(self.sampling, max_tokens=limit),
                 seed=draw_seed(self.seed, row.question, 0),
                 kept={"domain": row.kept["domain"], "prompt": row.kept["prompt"]},
+                tagged=True,
             )
 
     def run(self, out: Path, context: Context) -> None:

@@ -1,23 +1,22 @@
 """Revise: the teacher takes over where the student ran out of tokens (report §5).
 
 Truncated drafts are cut at a random token beyond half of their length; the teacher continues from
-the student's exact text, put into the teacher's own format.
+the student's exact text, put into the teacher's own format. Beginning and end together may be as long as
+a response of the teacher's own.
 """
 
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
+from harness import harmony
 from harness.client import Request
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation, thinned
-from harness.errors import StageError
-from harness.evaluate import ask, conversation, draw_seed
-from harness.files import write_rows
+from harness.evaluate import conversation, draw_seed
 from harness.generate import read_in_order
 from harness.stage import Service, Stage
-from harness.store import Context
 from harness.types import Generation, Sampling
 from pipeline.draft import Draft
 from pipeline.tokenizer import StudentTokens
@@ -29,6 +28,8 @@ class Revise(Stage):
 
     `continuations/` holds what the teacher alone wrote. `effort` and `date` are as in Sample.
     """
+
+    version: ClassVar[int] = 2
 
     drafts: Draft
     teacher: Stage
@@ -46,11 +47,14 @@ class Revise(Stage):
     def requests(self, drafts: Iterable[Generation], tokens: StudentTokens) -> Iterator[Request]:
         for draft in drafts:
             beginning = self.cut(draft, tokens)
+            room = self.sampling.max_tokens - tokens.count(beginning)
+            if room < 1 or harmony.MARKER.search(beginning):
+                continue
             yield Request(
                 question=draft.question,
                 draw=draft.draw,
                 messages=conversation(draft.kept["prompt"], self.system),
-                sampling=self.sampling,
+                sampling=replace(self.sampling, max_tokens=room),
                 seed=draw_seed(self.seed, draft.question, draft.draw),
                 prefix=beginning,
                 kept={**draft.kept, "student_bytes": len(beginning.encode())},
@@ -62,23 +66,8 @@ class Revise(Stage):
         """The draft up to a random token beyond half of its length, keyed by the question."""
         length = tokens.count(draft.text)
         rng = random.Random(f"{self.seed}:{draft.question}:{draft.draw}")
-        return tokens.prefix(draft.text, rng.randint(int(length * self.cut_beyond), max(length - 1, 0)))
-
-    def run(self, out: Path, context: Context) -> None:
-        drafts = context.path(self.drafts) / "generations.jsonl"
-        total = sum(1 for _ in truncated(drafts))
-        if not total:
-            raise StageError(
-                "no draft of the student was truncated, so there is nothing to revise",
-                f"{self.drafts.questions} drafts were capped at {self.drafts.cap} × the teacher's tokens: "
-                "draft more questions or lower the cap.",
-            )
-        tokens = StudentTokens(context.path(self.drafts.student) / "model")
-        continued = out / "continuations"
-        continued.mkdir(exist_ok=True)
-        ask(self.requests(truncated(drafts), tokens), total, self.service(), continued, context)
-        ends = read_in_order(continued / "generations.jsonl", Generation)
-        write_rows(out / "generations.jsonl", map(joined, truncated(drafts), ends))
+        last = max(length - 1, 0)
+        return tokens.prefix(draft.text, rng.randint(min(int(length * self.cut_beyond) + 1, last), last))
 
     def expected(self, estimator: Estimator) -> Volume:
         """The truncated drafts: as much of each as is kept goes into the prompt."""
@@ -101,6 +90,13 @@ class Revise(Stage):
 def truncated(drafts: Path) -> Iterator[Generation]:
     """The drafts that ran out of tokens, in order of question and draw."""
     return (row for row in read_in_order(drafts, Generation) if row.truncated)
+
+
+def revisions(drafts: Iterator[Generation], ends: Iterable[Generation]) -> Iterator[Generation]:
+    """Each end behind its draft's beginning. Both are in order of question and draw."""
+    for end in ends:
+        draft = next(one for one in drafts if (one.question, one.draw) == (end.question, end.draw))
+        yield joined(draft, end)
 
 
 def joined(draft: Generation, end: Generation) -> Generation:

@@ -6,9 +6,9 @@ student's is much larger a Student Sentence, else it is shared. Of a question's 
 richest in Teacher Sentences are kept.
 
 The report publishes neither the margin nor the splitter nor the ranking; ours: a sentence ends at a
-line break or at . ! ? before white space; the margin is a difference of mean log-probabilities; the
-rank is the share of Teacher Sentences, ties broken by the mean divergence and then at random, keyed
-by the question.
+line break or at . ! ? before white space, and a thinking tag alone is none; the margin is a difference
+of mean log-probabilities; the rank is the share of Teacher Sentences, ties broken by the mean
+divergence and then at random, keyed by the question.
 
 Nothing is needed of either model but the probabilities of the tokens it would have to say.
 """
@@ -19,16 +19,17 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from harness import tokens
-from harness.cost import Estimator, Volume, Work
+from harness.chat import CLOSE, OPEN
 from harness.errors import StageError
 from harness.files import write_json, write_rows
-from harness.generate import read_in_order
+from harness.generate import count_rows, read_in_order
 from harness.stage import Stage
 from harness.store import Context
 from harness.tokens import Key, TokenIndex, Tokens
@@ -85,12 +86,13 @@ class Select(Stage):
     `keep_in` names the domains where another number than `keep` is kept.
     `teacher` and `student` are stages that left tokens.arrow: the sampling itself, a Score, or released
     log-probabilities; random selection does without them. `budget` limits the rows of each domain it
-    names by leaving questions out, chosen by seed alone, so that two methods keep answers to the same
-    questions. `minimum_differing` is the least share of questions whose candidates must differ in rank:
-    below it selection would be chance.
+    names; which questions are left out, or keep fewer, depends on the seed alone, so that two methods keep
+    answers to the same questions. `most_unscored` is the largest share of responses that may lack tokens of
+    either model and are then no candidates. `minimum_differing` is the least share of questions whose
+    candidates must differ in rank: below it selection would be chance.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     responses: Stage
     teacher: Stage | None = None
@@ -101,6 +103,7 @@ class Select(Stage):
     budget: tuple[tuple[str, int], ...] = ()
     margin: float = math.log(2)
     minimum_differing: float = 0.3
+    most_unscored: float = 0.02
     seed: int = 0
 
     def run(self, out: Path, context: Context) -> None:
@@ -108,10 +111,10 @@ class Select(Stage):
         found = list(self.candidates(rows, context))
         chosen = set(self.choose(found))
         if self.teacher is not None:
-            told = diagnostics(found)
+            told = diagnostics(found, count_rows(rows))
             write_json(out / "diagnostics.json", told)
             write_rows(out / "divergence.jsonl", (replace(one, kept=one.key in chosen) for one in found))
-            self.check(told["questions_with_differing_candidates"])
+            self.check(told)
         for domain, count in missing(found, chosen, self.budget):
             context.progress.say(f"{domain}: {count} rows fewer than the budget; no more questions are left")
         kept = (row for row in read_in_order(rows, Generation) if key(row) in chosen)
@@ -140,15 +143,18 @@ class Select(Stage):
                     counter.advance(tokens=row.completion_tokens)
 
     def choose(self, found: Iterable[Candidate]) -> Iterator[Key]:
-        """The keys of the `keep` best candidates of each question, as far as the budget reaches."""
+        """The keys of the `keep` best candidates of each question, as far as the budget reaches.
+
+        A budget is filled with the best of every question before any second best.
+        """
         groups, left = grouped(found), dict(self.budget)
-        for question in sorted(groups, key=lambda name: random.Random(f"{self.seed}:budget:{name}").random()):
-            domain = groups[question][0].domain
-            best = self.best(groups[question])
-            if domain in left:
-                best = best[: left[domain]]
-                left[domain] -= len(best)
-            yield from (one.key for one in best)
+        order = sorted(groups, key=lambda name: random.Random(f"{self.seed}:budget:{name}").random())
+        rounds = zip_longest(*(self.best(groups[question]) for question in order))
+        for one in chain.from_iterable(rounds):
+            if one is not None and left.get(one.domain, 1) > 0:
+                yield one.key
+                if one.domain in left:
+                    left[one.domain] -= 1
 
     def best(self, group: list[Candidate]) -> list[Candidate]:
         """The `keep` best of one question's candidates; ties at random, keyed by the question."""
@@ -157,27 +163,21 @@ class Select(Stage):
             shuffled.sort(key=lambda one: one.rank, reverse=True)
         return shuffled[: dict(self.keep_in).get(group[0].domain, self.keep)]
 
-    def check(self, differing: float) -> None:
-        """Raises StageError where there is too little to choose from."""
+    def check(self, told: dict[str, float]) -> None:
+        """Raises StageError where too many responses are no candidates, or too few differ."""
+        unscored, differing = told["unscored_responses"], told["questions_with_differing_candidates"]
+        if unscored > self.most_unscored:
+            raise StageError(
+                f"{unscored:.1%} of the responses lack tokens of the teacher or the student, at most "
+                f"{self.most_unscored:.0%} may: what is left is no fair choice",
+                "Score the responses with the model that lacks them.",
+            )
         if self.method == "das" and differing < self.minimum_differing:
             raise StageError(
                 f"only {differing:.0%} of the questions have candidates with different divergence scores, "
                 f"{self.minimum_differing:.0%} are needed",
                 "The teacher answers too uniformly: sample more candidates or at a higher temperature.",
             )
-
-    def expected(self, estimator: Estimator) -> Volume:
-        keep, budget, found = dict(self.keep_in), dict(self.budget), {}
-        for domain, one in estimator.volume(self.responses).domains.items():
-            each = min(keep.get(domain, self.keep), one.rows / max(one.questions, 1))
-            rows = min(each * one.questions, budget.get(domain, math.inf))
-            found[domain] = one.part(rows, rows / each if each else 0)
-        return Volume(domains=found)
-
-    def work(self, estimator: Estimator) -> Work:
-        rows = ", ".join(f"{count:,} {domain}" for domain, count in self.budget)
-        setting = f"{self.method}, {rows or f'{self.keep} of each question'}"
-        return Work(disk=estimator.text_bytes(estimator.volume(self)), setting=setting)
 
 
 def key(row: Generation) -> Key:
@@ -240,7 +240,8 @@ def sentence_logprobs(lengths: list[int], scores: Tokens) -> list[float | None]:
 
 
 def classify(text: str, teacher: Tokens, student: Tokens, margin: float) -> list[Sentence]:
-    """The sentences of a response with their classes; those that a model has no token for are left out."""
+    """The sentences of a response with their classes; those that a model has no token for are left out,
+    and so is a tag alone: it is in every response, and the student alone is surprised by it."""
     if not (sentences := split_sentences(text)):
         return []
     lengths = [len(sentence.encode()) for sentence in sentences]
@@ -248,7 +249,7 @@ def classify(text: str, teacher: Tokens, student: Tokens, margin: float) -> list
     return [
         Sentence(sentence, kind(t - s, margin), t, s)
         for sentence, t, s in zip(sentences, *sides, strict=True)
-        if t is not None and s is not None
+        if t is not None and s is not None and sentence.strip() not in (OPEN, CLOSE)
     ]
 
 
@@ -281,8 +282,9 @@ def missing(
     yield from ((domain, wanted - counts[domain]) for domain, wanted in budget if counts[domain] < wanted)
 
 
-def diagnostics(found: list[Candidate]) -> dict[str, float]:
-    """The share of each class over all sentences, and of questions with something to choose from."""
+def diagnostics(found: list[Candidate], responses: int) -> dict[str, float]:
+    """Shares: of each class over all sentences, of questions with something to choose from, and of the
+    responses that are no candidates because a model has no tokens of them."""
     total = max(sum(one.sentences for one in found), 1)
     teacher = sum(one.teacher_sentences for one in found) / total
     student = sum(one.student_sentences for one in found) / total
@@ -291,4 +293,5 @@ def diagnostics(found: list[Candidate]) -> dict[str, float]:
         "student_sentences": student,
         "shared_sentences": 1 - teacher - student,
         "questions_with_differing_candidates": share_differing(grouped(found)),
+        "unscored_responses": 1 - len(found) / responses if responses else 0.0,
     }

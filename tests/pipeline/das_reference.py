@@ -60,12 +60,17 @@ def means(text: str, scored: Scored) -> list[float | None]:
     return [math.fsum(values) / len(values) if values else None for values in own]
 
 
+def is_tag(sentence: str) -> bool:
+    """Whether nothing but a thinking tag stands in a sentence."""
+    return "".join(sentence.split()) in ("<think>", "</think>")
+
+
 def ranked(text: str, teacher: Scored, student: Scored, margin: float) -> Ranked:
     """Classes by the ratio of geometric means of token probabilities."""
     gaps = [
         t - s
-        for t, s in zip(means(text, teacher), means(text, student), strict=True)
-        if t is not None and s is not None
+        for sentence, t, s in zip(sentences(text), means(text, teacher), means(text, student), strict=True)
+        if t is not None and s is not None and not is_tag(sentence)
     ]
     classes = ["teacher" if gap > margin else "student" if gap < -margin else "shared" for gap in gaps]
     if not gaps:
@@ -93,6 +98,8 @@ WORDS = (
     "…",
     "e.g.",
     "日本",
+    "<think>",
+    "</think>",
 )
 JOINTS = (" ", " ", " ", " ", ". ", "! ", "?\n", "\n", "\n\n", ".\n\n  ", ", ")
 

@@ -19,7 +19,7 @@ from harness.types import Generation, Question, Sampling
 from pipeline.collect import Collect, MicroSource
 from pipeline.draft import Draft, choose
 from pipeline.mix import Mix, renumbered
-from pipeline.revise import Revise, joined
+from pipeline.revise import Revise, joined, revisions
 from pipeline.tokenizer import StudentTokens
 from tests.pipeline.rows import row
 
@@ -92,6 +92,24 @@ def test_a_revision_is_the_students_exact_beginning_and_the_teachers_end() -> No
     draft = row("<think>\né um so", "q", finish="length")
     end = replace(row(" 4\n</think>\n4"), kept={**draft.kept, "student_bytes": len("<think>\né".encode())})
     assert joined(draft, end).text == "<think>\né 4\n</think>\n4"
+
+
+def test_each_end_finds_its_own_draft_though_some_were_not_revised() -> None:
+    drafts = [row(f"{name} and more", name, finish="length") for name in "abc"]
+    ends = [replace(row("!", name), kept={"student_bytes": 1}) for name in "ac"]
+    assert [one.text for one in revisions(iter(drafts), ends)] == ["a!", "c!"]
+
+
+def test_a_beginning_that_leaves_the_teacher_no_room_is_not_sent_and_others_get_what_is_left() -> None:
+    tokens = StudentTokens(MICRO / "base")
+    data = Collect(sources=())
+    draft = Draft(student=data, data=data, engine="vllm", sampling=SAMPLING, questions=1)
+    revise = Revise(drafts=draft, teacher=data, engine="vllm", sampling=SAMPLING)
+    drafts = [row("1+1=2 " * 8, "short", finish="length"), row("1+1=2 " * 200, "long", finish="length")]
+    drafts.append(row("<|channel|>" * 9, "forged", finish="length"))
+    (sent,) = revise.requests(drafts, tokens)
+    assert sent.question == "short"
+    assert sent.sampling.max_tokens + tokens.count(sent.prefix) == SAMPLING.max_tokens
 
 
 def test_too_few_mixed_policy_rows_fail_the_run_with_the_numbers(context: tuple[RunStore, Context]) -> None:

@@ -122,6 +122,23 @@ def test_a_domain_with_few_questions_may_keep_more_of_each() -> None:
     assert kept == {("q", 3), ("c", 3), ("c", 2), ("c", 1)}
 
 
+def test_a_budget_takes_the_best_of_every_question_before_any_second_best() -> None:
+    found = [candidate(d, d, 0.0, f"c{q}", "code") for q in range(6) for d in range(8)]
+    for budget, questions in ((4, 4), (6, 6), (13, 6)):
+        select = Select(responses=NOTHING, keep_in=(("code", 4),), budget=(("code", budget),))
+        kept = list(select.choose(found))
+        assert len(kept) == budget
+        assert len({question for question, _ in kept}) == questions
+    assert sorted(draw for _, draw in kept) == [5, *[6] * 6, *[7] * 6]
+
+
+def test_a_thinking_tag_alone_is_no_sentence() -> None:
+    text = "<think>\nOne.\n</think>\n\nTwo."
+    size = len(text)
+    found = classify(text, scores([-0.1] * size, [1] * size), scores([-5.0] * size, [1] * size), 0.1)
+    assert [sentence.text for sentence in found] == ["One.\n", "Two."]
+
+
 def test_candidates_of_equal_rank_do_not_count_as_differing() -> None:
     found = [candidate(0, 5, 0.1, "a"), candidate(1, 5, 0.1, "a")]
     found += [candidate(0, 5, 0.1, "b"), candidate(1, 2, 0.1, "b")]
@@ -129,9 +146,10 @@ def test_candidates_of_equal_rank_do_not_count_as_differing() -> None:
 
 
 def test_class_shares_are_over_sentences_not_over_responses() -> None:
-    told = diagnostics([candidate(0, 10, 0.0), replace(candidate(1, 0, 0.0), sentences=30)])
+    told = diagnostics([candidate(0, 10, 0.0), replace(candidate(1, 0, 0.0), sentences=30)], responses=4)
     assert told["teacher_sentences"] == 0.25
     assert told["shared_sentences"] == 0.75
+    assert told["unscored_responses"] == 0.5
 
 
 def test_an_empty_response_has_no_sentences() -> None:
@@ -162,7 +180,9 @@ def test_the_stage_keeps_what_the_teacher_likes_and_the_student_does_not(tmp_pat
 
 def test_a_response_that_one_model_has_not_scored_is_no_candidate(tmp_path: Path) -> None:
     select = sampled(tmp_path, ["One.", "Two."], {0: -1.0}, {0: -1.0, 1: -9.0})
-    out = run(select, tmp_path)
+    with pytest.raises(StageError, match=r"50\.0% of the responses lack tokens"):
+        run(select, tmp_path)
+    out = run(replace(select, most_unscored=0.5), tmp_path)
     assert [one.text for one in read_rows(out / "generations.jsonl", Generation)] == ["One."]
 
 
