@@ -20,7 +20,7 @@ from harness.client import Request
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
 from harness.errors import SandboxError
 from harness.files import write_json, write_rows
-from harness.generate import count_rows, drop_torn_line, generate, read_rows, remaining
+from harness.generate import drop_torn_line, generate, keys_of, read_rows
 from harness.proof import carries_effort, prove_sampling
 from harness.sandboxes import Sandbox
 from harness.stage import Json, Service, Stage
@@ -52,14 +52,15 @@ def ask(requests: Iterable[Request], total: int, service: Service, out: Path, co
     Before the first of them the server's temperature and seed are put to the proof.
     """
     rows = out / "generations.jsonl"
-    todo = remaining(requests, rows)
+    done = keys_of(rows)
+    todo = (request for request in requests if request.key not in done)
     first = next(todo, None)
     if first is None:
         rows.touch()
         return
     endpoint = context.endpoint(service)
     honoured = prove_sampling(endpoint, service.sampling) + carries_effort(endpoint, first)
-    with context.progress.counter("generating", total, done=count_rows(rows)) as counter:
+    with context.progress.counter("generating", total, done=len(done)) as counter:
         generate(
             chain((first,), todo),
             endpoint,

@@ -73,10 +73,9 @@ def generate(
         ) from error
 
 
-def remaining(requests: Iterable[Request], rows: Path) -> Iterator[Request]:
-    """The requests that `rows` does not hold: where there are none, no server is needed."""
-    done = {(row.question, row.draw) for row in read_rows(rows, Key)} if rows.exists() else set()
-    return (request for request in requests if request.key not in done)
+def keys_of(rows: Path) -> set[tuple[str, int]]:
+    """The keys that a file holds; none where there is no file. What it holds is not asked again."""
+    return {(row.question, row.draw) for row in read_rows(rows, Key)} if rows.exists() else set()
 
 
 def count_rows(rows: Path) -> int:
@@ -195,10 +194,12 @@ class RowFile:
     def __enter__(self) -> "RowFile":
         self.path.touch()
         drop_torn_line(self.path)
-        self.keys = {(row.question, row.draw) for row in read_rows(self.path, Key)}
+        self.keys = keys_of(self.path)
         self.opened = ExitStack()
         self.descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         self.opened.callback(os.close, self.descriptor)
+        if self.path.with_name(tokens.NAME).exists():
+            _ = self.tokens  # its index is read now, not while answers wait
         return self
 
     def __exit__(self, *failure: object) -> None:

@@ -174,7 +174,8 @@ class Pricing:
     def hours(self, stage: Stage, work: Work, state: State) -> Hours | None:
         """What a finished stage took of all devices of this machine; what another one will take."""
         if state == "done" and work.kind in COMPUTING:
-            devices, seconds = max(1, self.machine.gpus), self.store.manifest(stage)["seconds"]
+            nodes = self.machine.training.nodes if work.kind == "train" else 1
+            devices, seconds = nodes * max(1, self.machine.gpus), self.store.manifest(stage)["seconds"]
             device: Device = "GPU" if self.machine.gpus else "CPU"
             return Hours(value=devices * seconds / 3600, device=device, origin="measured")
         model = self.estimator.name(work.model) if work.model else ""

@@ -143,6 +143,7 @@ class RunStore:
                     "identity": stage.identity,
                     "inputs": [read.key for read in stage.inputs],
                     "seconds": round(time.time() - started, 3),
+                    "rows": row_count(path),
                     "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                     "python": platform.python_version(),
                 },
@@ -208,6 +209,15 @@ class RunStore:
         if not (link.is_symlink() and link.readlink() == target):
             link.unlink(missing_ok=True)
             link.symlink_to(target)
+
+
+def row_count(path: Path) -> int | None:
+    """Rows of the file that a stage is known for; None where it has none."""
+    for name in ("grades.jsonl", "generations.jsonl", "questions.jsonl"):
+        if (path / name).exists():
+            with (path / name).open("rb") as file:
+                return sum(1 for _ in file)
+    return None
 
 
 def differences(before: Any, now: Any, where: str = "") -> Iterator[str]:

@@ -2,8 +2,8 @@
 
     tokens.arrow    an Arrow IPC stream of one record batch a response, its columns compressed
 
-Eleven billion tokens are sampled for the report's data: as JSON lists they would take ten times the
-room. A file only grows; a batch whose writing was interrupted is cut off when the file is opened again.
+Nearly forty billion tokens are sampled for the report's data: as JSON lists they would take several
+times the room. A file only grows; a batch whose writing was interrupted is cut off when it is opened.
 """
 
 import functools
@@ -82,7 +82,9 @@ def encoded(key: Key, row: Tokens) -> bytes:
     writer = pa.ipc.new_stream(stream, schema(), options=pa.ipc.IpcWriteOptions(compression="zstd"))
     writer.write_batch(pa.record_batch(columns, schema=schema()))
     whole = stream.getvalue()
-    assert whole.startswith(header())
+    writer.close()
+    if not whole.startswith(header()):
+        raise AssertionError("pyarrow writes its schema in another way than it serializes it")
     return whole[len(header()) :]
 
 
@@ -131,8 +133,9 @@ def header() -> bytes:
 class TokenIndex(Mapping[Key, Tokens]):
     """A token file to read from: where each response stands, read when it is asked for.
 
-    Reading the index passes over the whole file once and holds no tokens. A torn end counts as not
-    there; `end` is where the whole batches end. Raises DataError where it is no token file.
+    Reading the index passes over the whole file once, unpacks the keys alone, and holds no tokens. A
+    torn end counts as not there; `end` is where the whole batches end. Raises DataError where it is no
+    token file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -140,28 +143,18 @@ class TokenIndex(Mapping[Key, Tokens]):
 
         self.path = path
         self.offsets: dict[Key, int] = {}
+        keys_alone = pa.ipc.IpcReadOptions(included_fields=[0, 1])
         with path.open("rb") as file, pa.PythonFile(file, mode="r") as stream:
             try:
-                found = pa.ipc.read_message(stream)
-                self.schema = pa.ipc.read_schema(found)
+                batches = pa.ipc.open_stream(stream, options=keys_alone)
             except (pa.ArrowInvalid, EOFError, OSError) as error:
                 raise DataError(f"{path} is no token file ({error})", "Remove it and run again.") from error
-            if self.schema != schema():
-                raise DataError(f"{path} holds other columns: {', '.join(self.schema.names)}")
             self.end = file.tell()
-            for key in self.whole_batches(stream):
+            if path_schema(path) != schema():
+                raise DataError(f"{path} holds other columns: {', '.join(path_schema(path).names)}")
+            for key in whole_batches(batches):
                 self.offsets[key] = self.end
                 self.end = file.tell()
-
-    def whole_batches(self, stream: Any) -> Iterator[Key]:
-        import pyarrow as pa
-
-        while True:
-            try:
-                batch = pa.ipc.read_record_batch(pa.ipc.read_message(stream), self.schema)
-            except (pa.ArrowInvalid, EOFError, OSError):
-                return
-            yield (batch.column("question")[0].as_py(), batch.column("draw")[0].as_py())
 
     def __getitem__(self, key: Key) -> Tokens:
         import pyarrow as pa
@@ -169,7 +162,7 @@ class TokenIndex(Mapping[Key, Tokens]):
         with self.path.open("rb") as file:
             file.seek(self.offsets[key])
             with pa.PythonFile(file, mode="r") as stream:
-                batch = pa.ipc.read_record_batch(pa.ipc.read_message(stream), self.schema)
+                batch = pa.ipc.read_record_batch(pa.ipc.read_message(stream), schema())
         return decoded(batch)[1]
 
     def __iter__(self) -> Iterator[Key]:
@@ -177,3 +170,22 @@ class TokenIndex(Mapping[Key, Tokens]):
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+
+def path_schema(path: Path) -> "pa.Schema":
+    import pyarrow as pa
+
+    with path.open("rb") as file, pa.PythonFile(file, mode="r") as stream:
+        return pa.ipc.read_schema(pa.ipc.read_message(stream))
+
+
+def whole_batches(batches: Any) -> Iterator[Key]:
+    """The keys of a stream of which no token is read, up to a torn end."""
+    import pyarrow as pa
+
+    while True:
+        try:
+            batch = batches.read_next_batch()
+        except (pa.ArrowInvalid, StopIteration, EOFError, OSError):
+            return
+        yield batch.column("question")[0].as_py(), batch.column("draw")[0].as_py()

@@ -85,7 +85,8 @@ MINIMUM_MIXED = 5_000  # ours; the report kept 12.7K
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Which models and how much of everything: all that a smaller run of the same recipe changes.
+    """Which models, data and benchmarks, and how much of everything: all that another run of the same
+    recipe may change. Stages, their order and their settings stay.
 
     `cutoff` and the `…_tokens` are tokens; `limit` asks only so many questions of each benchmark, which
     is then no score.

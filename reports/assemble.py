@@ -135,16 +135,7 @@ def load(path: Path) -> Any:
 def stage_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, float, int | None]]:
     for label, path in done.items():
         manifest = load(path / "stage.json")
-        yield label, manifest["key"], manifest["seconds"], row_count(path)
-
-
-def row_count(path: Path) -> int | None:
-    """Rows of the file that a stage is known for; None where it has none."""
-    for name in ("grades.jsonl", "generations.jsonl", "questions.jsonl", "scores.jsonl"):
-        if (path / name).exists():
-            with (path / name).open("rb") as file:
-                return sum(1 for _ in file)
-    return None
+        yield label, manifest["key"], manifest["seconds"], manifest.get("rows")
 
 
 def drop_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, float, str, int]]:

@@ -23,7 +23,6 @@ class Vllm(Engine):
     token_ids: ClassVar[dict[str, Any]] = {"return_token_ids": True}
 
     def command(self, model: Path, served_as: str, port: int, machine: Machine) -> list[str]:
-        """The context length is the checkpoint's own: vLLM reads max_position_embeddings itself."""
         return [
             str(self.python(machine)),
             *("-m", "vllm.entrypoints.openai.api_server"),
@@ -41,7 +40,10 @@ class Vllm(Engine):
         ]
 
     def gpu_arguments(self, machine: Machine) -> list[str]:
+        """The context is the checkpoint's own where its cache fits beside the weights, else what does: a
+        model of 262,144 tokens starts on a small GPU, too, and a request that is too long is refused."""
         return [
+            *("--max-model-len", "auto"),
             *("--tensor-parallel-size", str(self.tensor_parallel(machine))),
             *("--gpu-memory-utilization", "0.9"),
         ]

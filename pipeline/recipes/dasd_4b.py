@@ -19,7 +19,7 @@ ENTRIES = ("questions", "data", "checkpoint")
 
 
 def dasd_4b(entry: str = "questions", engine: str = "vllm", *, scale: Scale = paper.PAPER) -> Recipe:
-    """The recipe from one of ENTRIES. A smaller `scale` changes models and counts and nothing else."""
+    """The recipe from one of ENTRIES. Another `scale` changes ids and counts and nothing else."""
     stages: dict[str, Stage] = {}
     rows: dict[str, Checkpoint | Sft] = {"released": scale.released, "base": scale.student}
     if entry != "checkpoint":
