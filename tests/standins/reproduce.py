@@ -19,9 +19,9 @@ def machine(data: Path) -> Machine:
     return replace(load_machine(None), data=data)
 
 
-def reproduce(recipe: Recipe, runs: Path, data: Path) -> RunStore:
-    """Every stage, every evaluation and the report."""
-    store, here, labels = RunStore(runs), machine(data), recipe.labels()
+def reproduce(recipe: Recipe, runs: Path, data: Path, until: str | None = None) -> RunStore:
+    """Every stage, every evaluation and the report; with `until` what that stage needs."""
+    store, here, labels = RunStore(runs), machine(data), recipe.labels(until)
     with ServerPool(here) as pool:
         context = Context(store, here, PlainProgress(), pool)
         try:
@@ -33,9 +33,9 @@ def reproduce(recipe: Recipe, runs: Path, data: Path) -> RunStore:
     return store
 
 
-def told(store: RunStore, recipe: Recipe) -> list[str]:
+def told(store: RunStore, recipe: Recipe, until: str | None = None) -> list[str]:
     """A line a stage: its state and its rows."""
-    labels = recipe.labels()
+    labels = recipe.labels(until)
     return [
         f"{store.state(stage):8} {label:28} {count_rows(store.path(stage) / 'generations.jsonl') or ''}"
         for label, stage in labels.items()
