@@ -104,10 +104,10 @@ class Sft(Stage):
                 yield example(whole, self.unlearned(row, tokens), self.row_limit)
 
     def unlearned(self, row: Generation, tokens: StudentTokens) -> int:
-        """Tokens at the beginning of the response that are not learned."""
+        """Tokens at the response's beginning that are not learned: all with a byte of the student's."""
         if not self.mask_student or "student_bytes" not in row.kept:
             return 0
-        return tokens.count(row.text.encode()[: row.kept["student_bytes"]].decode())
+        return tokens.beginning(tokens.closed(row.text), row.kept["student_bytes"])
 
     def work(self, estimator: Estimator) -> Work:
         data, size = estimator.volume(self.data), estimator.size(self.base)

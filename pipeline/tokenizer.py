@@ -1,6 +1,7 @@
 """The student's tokenizer: counts, and the exact token ids and labels that training sees."""
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from harness.chat import OPEN, load_template, opens_thinking
@@ -36,28 +37,38 @@ class StudentTokens:
         encoded: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return encoded
 
-    def byte_lengths(self, text: str) -> list[int]:
-        """UTF-8 length of each token of `text`; they add up to the text's length."""
-        ends = [end for _, end in self.tokenizer.encode(text, add_special_tokens=False).offsets]
-        starts = [0, *ends[:-1]]
-        return [len(text[start:end].encode()) for start, end in zip(starts, ends, strict=True)]
+    def ids_and_lengths(self, text: str) -> tuple[list[int], list[int]]:
+        """Ids, and the UTF-8 length of each token; the lengths add up to what the tokenizer covers.
+
+        A character that takes several tokens counts for the first of them.
+        """
+        found = self.tokenizer.encode(text, add_special_tokens=False)
+        ends = [0, *(end for _, end in found.offsets)]
+        return found.ids, [len(text[start:end].encode()) for start, end in pairwise(ends)]
+
+    def beginning(self, text: str, size: int) -> int:
+        """Tokens of `text` that hold a part of its first `size` bytes."""
+        _, lengths = self.ids_and_lengths(text)
+        places = enumerate(zip(accumulate(lengths, initial=0), lengths, strict=False))
+        beyond = (number for number, (start, length) in places if start >= size and length)
+        return next(beyond, len(lengths))
 
     def prefix(self, text: str, tokens: int) -> str:
         """The text of the first `tokens` tokens."""
         offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
         return text[: offsets[tokens - 1][1]] if tokens else ""
 
-    def conversation(self, messages: tuple[Message, ...], response: str) -> Tokenized:
-        """Prompt and response as served, the response closed by the end-of-turn token."""
-        return self.conversations([(messages, response)])[0]
-
     def conversations(self, asked: list[tuple[tuple[Message, ...], str]]) -> list[Tokenized]:
-        """As `conversation`, for several at once and on all cores."""
+        """Prompts and responses as served, each response closed by the end-of-turn token; on all cores."""
         texts = [prompt_before(self.template.render(messages), response) for messages, response in asked]
-        texts += [response + self.end_of_turn + "\n" for _, response in asked]
+        texts += [self.closed(response) for _, response in asked]
         ids = [one.ids for one in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         pairs = zip(ids[: len(asked)], ids[len(asked) :], strict=True)
         return [Tokenized([*prompt, *response], len(prompt)) for prompt, response in pairs]
+
+    def closed(self, response: str) -> str:
+        """A response as training sees it, with the end of its turn."""
+        return response + self.end_of_turn + "\n"
 
 
 def prompt_before(rendered: str, response: str) -> str:

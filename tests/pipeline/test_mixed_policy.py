@@ -145,6 +145,7 @@ def test_prompt_tokens_are_never_learned_and_the_end_of_turn_is() -> None:
     tokens = StudentTokens(MICRO / "base")
     from harness.evaluate import conversation
 
-    whole = tokens.conversation(conversation("Compute 1+1+1.", "You are a helpful assistant."), "<think>\nx")
+    asked = conversation("Compute 1+1+1.", "You are a helpful assistant.")
+    (whole,) = tokens.conversations([(asked, "<think>\nx")])
     learned = tokens.tokenizer.decode(whole.ids[whole.prompt :], skip_special_tokens=False)
     assert learned == "<think>\nx<|im_end|>\n"

@@ -1,6 +1,7 @@
 """Sft: which tokens are learned, what is cut, what the trainers are told, TRL's own view of it."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,15 +57,15 @@ def test_no_system_prompt_is_none_at_all(tokens: StudentTokens) -> None:
 def test_a_tag_that_the_template_opens_is_not_trained_twice(tokens: StudentTokens) -> None:
     opening = copy.copy(tokens)
     opening.template = replace(tokens.template, source=tokens.template.source + "{{ '<think>\\n' }}")
-    whole = opening.conversation(conversation("1 + 1?", None), "<think>\n2\n</think>\n\n2")
-    assert opening.tokenizer.decode(whole.ids, skip_special_tokens=False).count("<think>") == 1
-    bare = opening.conversation(conversation("1 + 1?", None), "2\n</think>\n\n2")
-    assert opening.tokenizer.decode(bare.ids, skip_special_tokens=False).count("<think>") == 1
+    asked = conversation("1 + 1?", None)
+    for response in ("<think>\n2\n</think>\n\n2", "2\n</think>\n\n2"):
+        (whole,) = opening.conversations([(asked, response)])
+        assert opening.tokenizer.decode(whole.ids, skip_special_tokens=False).count("<think>") == 1
 
 
 def test_tokenizing_together_gives_what_tokenizing_alone_gives(tokens: StudentTokens) -> None:
     asked = [(conversation(prompt, SYSTEM), response) for prompt, response in PAIRS * 50]
-    assert tokens.conversations(asked) == [tokens.conversation(*one) for one in asked]
+    assert tokens.conversations(asked) == [tokens.conversations([one])[0] for one in asked]
 
 
 def test_a_masked_beginning_is_not_learned_and_the_rest_is(tokens: StudentTokens) -> None:
@@ -76,6 +77,32 @@ def test_a_masked_beginning_is_not_learned_and_the_rest_is(tokens: StudentTokens
     assert masked.input_ids == whole.input_ids
     learned = [label for label in masked.labels if label != NOT_LEARNED]
     assert decoded(tokens, learned) == PAIRS[0][1].removeprefix(beginning) + "<|im_end|>\n"
+
+
+def straddling(text: str, tokens: StudentTokens) -> Iterator[int]:
+    """Places in the text, in characters, that lie inside a token."""
+    ends = [end for _, end in tokens.tokenizer.encode(text, add_special_tokens=False).offsets]
+    yield from (place for place in range(1, len(text)) if place not in ends)
+
+
+def test_a_token_that_straddles_the_border_is_the_students(tokens: StudentTokens) -> None:
+    (row, _) = rows_of(PAIRS)
+    found = tokens.tokenizer.encode(row.text, add_special_tokens=False)
+    places = list(straddling(row.text, tokens))
+    assert places
+    for place in places:
+        cut = replace(row, kept={**row.kept, "student_bytes": len(row.text[:place].encode())})
+        unlearned = replace(STAGE, mask_student=True).unlearned(cut, tokens)
+        assert found.offsets[unlearned - 1][1] > place > found.offsets[unlearned - 1][0]
+
+
+def test_all_tokens_of_the_students_last_character_are_the_students(tokens: StudentTokens) -> None:
+    text = "so 水水 7"
+    lengths = tokens.ids_and_lengths(text)[1]
+    assert lengths.count(0) >= 2
+    begun = tokens.beginning(text, len("so 水".encode()))
+    assert tokens.tokenizer.decode(tokens.ids(text)[:begun]) == "so 水"
+    assert [tokens.beginning(text, size) for size in (0, len(text.encode()))] == [0, len(lengths)]
 
 
 @pytest.mark.parametrize(
