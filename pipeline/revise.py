@@ -14,9 +14,12 @@ from typing import ClassVar, Literal
 from harness import harmony
 from harness.client import Request
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation, thinned
-from harness.evaluate import conversation, draw_seed
+from harness.errors import StageError
+from harness.evaluate import ask, conversation, draw_seed
+from harness.files import write_rows
 from harness.generate import read_in_order
 from harness.stage import Service, Stage
+from harness.store import Context
 from harness.types import Generation, Sampling
 from pipeline.draft import Draft
 from pipeline.tokenizer import StudentTokens
@@ -68,6 +71,27 @@ class Revise(Stage):
         rng = random.Random(f"{self.seed}:{draft.question}:{draft.draw}")
         last = max(length - 1, 0)
         return tokens.prefix(draft.text, rng.randint(min(int(length * self.cut_beyond) + 1, last), last))
+
+    def run(self, out: Path, context: Context) -> None:
+        drafts = context.path(self.drafts) / "generations.jsonl"
+        total = sum(1 for _ in truncated(drafts))
+        if not total:
+            raise StageError(
+                "no draft of the student was truncated, so there is nothing to revise",
+                f"{self.drafts.questions} drafts were capped at {self.drafts.cap} × the teacher's tokens: "
+                "draft more questions or lower the cap.",
+            )
+        tokens = StudentTokens(context.path(self.drafts.student) / "model")
+        continued = out / "continuations"
+        continued.mkdir(exist_ok=True)
+        ask(self.requests(truncated(drafts), tokens), total, self.service(), continued, context)
+        ends = read_in_order(continued / "generations.jsonl", Generation)
+        count = write_rows(out / "generations.jsonl", revisions(truncated(drafts), ends))
+        if count < total:
+            context.progress.say(
+                f"{total - count} of {total} truncated drafts are not revised: what is kept of them leaves "
+                "the teacher no token, or holds a control token of its format"
+            )
 
     def expected(self, estimator: Estimator) -> Volume:
         """The truncated drafts: as much of each as is kept goes into the prompt."""

@@ -41,6 +41,11 @@ def test_every_stage_of_a_recipe_has_a_label_of_its_own_but_checkpoints(name: st
     assert set(readable(recipe.labels())) == {stage.key for stage in stages(recipe)}
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_stage_of_a_recipe_can_run(name: str) -> None:
+    assert {stage.kind for stage in stages(RECIPES[name]) if type(stage).run is Stage.run} == set()
+
+
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_dasd_4b_from_every_entry_measures_the_released_checkpoint_alike(entry: str) -> None:
     marks = {label: mark.key for label, mark in dasd_4b(entry).marks().items()}
