@@ -1,5 +1,6 @@
 """Writes a report as Markdown, HTML and JSON, all from one structure."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,9 +163,14 @@ def counts(entry: Entry) -> tuple[int, int, int, int]:
     return entry.truncated, entry.no_answer, entry.ungraded, entry.short
 
 
+MARKS = re.compile(r"[|`\[\]]")
+
+
 def mark_down(value: Cell) -> str:
-    """A value in a Markdown table cell."""
-    return "–" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+    """A value in a Markdown table cell. Some come from data sets: none becomes a tag or a link."""
+    if value is None:
+        return "–"
+    return MARKS.sub(r"\\\g<0>", str(value).replace("\n", " ").replace("<", "&lt;"))
 
 
 # The interval beside each verdict -----------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 
 from harness.errors import DataError
 from harness.types import Grade
-from reports.page import Report, Section, ambiguities_section, peers_section, write_report
+from reports.page import Report, Section, ambiguities_section, mark_down, peers_section, write_report
 from reports.published import Model, Published, claims, load_ambiguities, load_published
 from reports.table import LIMITED, Measurement, build_entries, cell, verdict_cell, voted_cell
 
@@ -260,3 +260,9 @@ def test_programs_have_no_majority_and_one_draw_has_neither():
     programs = only(measured("final", "lcb_v6", graded(2, 3, 4), 4, voted=False), None)
     single = only(measured("final", "aime24", graded(1, 3, 1), 1), None)
     assert [voted_cell(line) for line in (voted, programs, single)] == ["50.0 / 100.0", "– / 100.0", "–"]
+
+
+def test_a_cell_of_the_markdown_report_is_neither_tag_nor_link():
+    assert mark_down("<script>a|b</script> [x](javascript:y) `z`") == (
+        "&lt;script>a\\|b&lt;/script> \\[x\\](javascript:y) \\`z\\`"
+    )
