@@ -10,8 +10,9 @@ A folder (`--data DIR`, HARNESS_DATA) may be laid out in these ways, tried in th
 
 A hub is asked for a commit, never for a branch. "unpinned" is resolved once, at the first
 download, and written into `harness.lock`; from then on that commit is the pin. A commit is one hub's
-own: what is unpinned is locked for each hub apart. Benchmarks come from Hugging Face alone, where their
-pins are from.
+own: what is unpinned is locked for each hub apart. The lock also keeps the names of a commit's files, so
+that a part of a download passes for the whole at no later time, with a network or without. Benchmarks
+come from Hugging Face alone, where their pins are from.
 """
 
 import fnmatch
@@ -43,6 +44,11 @@ LOCK = Path("harness.lock")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 SHARD = re.compile(r"(.*)-\d{5}-of-(\d{5})\.")
+SHOWN = 12
+
+
+class NotFound(DataError):
+    """Data that is neither in the data folder nor to be had from the hub."""
 
 
 def check_revision(repo: str, revision: str) -> None:
@@ -53,9 +59,6 @@ def check_revision(repo: str, revision: str) -> None:
         f"{repo}: revision {revision!r} is not a commit of 40 hex digits",
         'A branch or a tag can move. Give the commit, or "unpinned" to pin it at the first download.',
     )
-
-
-# Rows ---------------------------------------------------------------------------------------
 
 
 def row_hash(row: Mapping[str, Any]) -> str:
@@ -91,12 +94,10 @@ def read_jsonl(path: Path) -> Iterable[dict[str, Any]]:
                 raise DataError(f"{path}, line {number}: not JSON ({error})") from error
 
 
-# The lock file ------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Lock:
-    """`harness.lock`: for each unpinned repository its commit and the hashes of the rows read."""
+    """`harness.lock`: for each repository the commit that "unpinned" became, the names of the files at a
+    commit, and the hashes of the rows read."""
 
     path: Path = LOCK
 
@@ -108,6 +109,11 @@ class Lock:
 
     def revision(self, repo: str) -> str | None:
         found: str | None = self.read().get(repo, {}).get("revision")
+        return found
+
+    def files(self, repo: str, commit: str) -> list[str] | None:
+        """The names of all files at a commit; None where they were never listed."""
+        found: list[str] | None = self.read().get(repo, {}).get(files_entry(commit))
         return found
 
     def add(self, repo: str, entry: str, value: Json) -> None:
@@ -122,10 +128,18 @@ class Lock:
         """Locks the rows' hashes at the first call; raises DataError where they differ later."""
         entry = f"rows of {name}"
         self.add(repo, entry, dict(rows))
-        check_rows(name, rows, self.read()[repo][entry], f"{repo} ({self.path})")
+        try:
+            check_rows(name, rows, self.read()[repo][entry], repo)
+        except DataError as error:
+            raise DataError(
+                error.message,
+                f"If the change is meant, remove {entry!r} of {repo!r} from {self.path} and run again: what "
+                "is read then is locked anew.",
+            ) from error
 
 
-# Finding ------------------------------------------------------------------------------------
+def files_entry(commit: str) -> str:
+    return f"files of {commit}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +204,8 @@ def find_files(
 ) -> FoundFiles:
     """All files that match the first of `patterns` that matches any, from the folder `data` or the hub.
 
-    Patterns are of paths in the repository; `*` matches across folders. Raises DataError where there are
-    none, or where one of `…-00003-of-00010` is missing.
+    Patterns are of paths in the repository; `*` matches across folders. Raises NotFound where there are
+    none, and DataError where one of `…-00003-of-00010` is missing.
     """
     check_revision(repo, revision)
     wanted = list(patterns)
@@ -200,15 +214,15 @@ def find_files(
         return local
     try:
         commit = resolve(repo, revision, "dataset", lock, hub)
-        source = hub_named(hub)
-        names = matching(source.files(repo, commit, "dataset"), wanted)
+        there = listed(repo, commit, "dataset", hub, lock)
+        names = matching(there, wanted)
         if not names:
-            raise HubFailure(f"commit {commit} has no file that matches")
+            raise HubFailure(f"commit {commit} has no file that matches; it has {shown(there)}")
         check_shards(f"{repo} at {commit}", names)
-        folder = source.download(repo, commit, names, "dataset")
+        folder = fetched(repo, commit, names, "dataset", hub)
     except HubFailure as failure:
-        # Without a network, what is cached is enough where the library knows that it is whole.
-        if hub == "huggingface" and (here := find_present(repo, revision, wanted, data, hub, lock)):
+        # Without a network, what is cached is enough where it is known to be whole.
+        if here := find_present(repo, revision, wanted, data, hub, lock):
             return here
         folders = list(local_folders(repo, revision, data, "dataset")) if data else []
         raise not_found(repo, revision, wanted, [], folders, failure, "") from failure
@@ -236,7 +250,7 @@ def find_present(
     local = find_local_files(repo, revision, patterns, data)
     if local is not None:
         return local
-    for pattern in patterns:
+    for pattern in decisive(patterns, known_files(repo, revision, hub, lock)):
         folder = cached(repo, revision, [pattern], "dataset", hub, lock)
         if folder and (names := matching(files_below(folder), [pattern])):
             check_shards(str(folder), names)
@@ -247,14 +261,89 @@ def find_present(
 def cached(
     repo: str, revision: str, patterns: list[str], kind: Kind, hub: HubName, lock: Lock = Lock()
 ) -> Path | None:
-    """Where files of the pinned or locked commit were downloaded to; None where they were not."""
+    """Where files of the pinned or locked commit were downloaded to; None where they were not, or not all.
+
+    What is all of them is known from the lock. Where that never listed the commit, Hugging Face's library
+    may know it; of ModelScope's nothing counts then.
+    """
     commit = revision if revision != UNPINNED else lock.revision(locked_as(repo, hub))
-    if commit is None:
+    known = known_files(repo, revision, hub, lock)
+    if commit is None or (known is None and hub == "modelscope"):
         return None
     try:
-        return hub_named(hub).cached(repo, commit, patterns, kind)
+        folder = hub_named(hub).cached(repo, commit, patterns, kind)
     except HubFailure:
         return None
+    names = meant(known or files_below(folder), patterns, kind)
+    return folder if names and not absent(folder, names) else None
+
+
+def known_files(repo: str, revision: str, hub: HubName, lock: Lock) -> list[str] | None:
+    """The files of the pinned or locked commit as far as the lock has them."""
+    entry = locked_as(repo, hub)
+    commit = revision if revision != UNPINNED else lock.revision(entry)
+    return lock.files(entry, commit) if commit else None
+
+
+def listed(repo: str, commit: str, kind: Kind, hub: HubName, lock: Lock = Lock()) -> list[str]:
+    """The files of a commit as the lock has them, else as the hub tells, which is then locked.
+
+    Raises HubFailure where neither knows.
+    """
+    entry = locked_as(repo, hub)
+    if known := lock.files(entry, commit):
+        return known
+    told = hub_named(hub).files(repo, commit, kind)
+    if not told:
+        raise HubFailure(f"commit {commit} has no files")
+    lock.add(entry, files_entry(commit), told)
+    return told
+
+
+def fetched(repo: str, commit: str, names: list[str], kind: Kind, hub: HubName) -> Path:
+    """The folder that holds all of these files: downloaded, or from before where the hub does not answer.
+
+    Raises HubFailure where one is missing.
+    """
+    source = hub_named(hub)
+    try:
+        folder = source.download(repo, commit, names, kind)
+    except HubFailure as failure:
+        try:
+            folder = source.cached(repo, commit, names, kind)
+        except HubFailure:
+            raise failure from None
+    if missing := absent(folder, names):
+        raise HubFailure(f"of {len(names)} files {len(missing)} are not here, {missing[0]} among them")
+    return folder
+
+
+def absent(folder: Path, names: Iterable[str]) -> list[str]:
+    return [name for name in names if not (folder / name).is_file()]
+
+
+def decisive(patterns: list[str], known: list[str] | None) -> list[str]:
+    """The patterns that may be the first to match: one where the commit's files are known."""
+    if known is None:
+        return patterns
+    return [pattern for pattern in patterns if fnmatch.filter(known, pattern)][:1]
+
+
+def meant(names: Iterable[str], patterns: list[str], kind: Kind) -> list[str]:
+    """Of a data set the files of the first pattern that matches; of a model all that match at its top.
+
+    A model's folders hold the same weights in other formats.
+    """
+    if kind == "dataset":
+        return matching(names, patterns)
+    top = [name for name in names if "/" not in name]
+    return [name for name in top if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def shown(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more if names else "no files"
 
 
 def files_below(folder: Path) -> list[str]:
@@ -320,18 +409,22 @@ def not_found(
     places: list[Path],
     failure: HubFailure,
     terms: str,
-) -> DataError:
+) -> NotFound:
     """The error for data that is neither in the folder nor to be had from the Hub."""
-    looked = ", ".join(map(str, places)) or "no data folder was given"
+    looked = ", ".join(map(described_place, places)) or "no data folder was given"
     local = aliases[0] if aliases else f"{repo}/{names[0]}"
     remedy = f"Put it at {local} under the data folder (--data DIR or HARNESS_DATA), or connect to the hub."
     if failure.gated or terms:
         remedy = f"{terms or 'The data set is gated.'} Then `hf auth login`. {remedy}"
-    return DataError(
+    return NotFound(
         f"{repo} at revision {revision}: {' or '.join(names)} not found. "
         f"Looked in: {looked}; the hub: {failure}",
         remedy.strip(),
     )
+
+
+def described_place(place: Path) -> str:
+    return f"{place} (which holds {shown(files_below(place))})" if place.is_dir() else str(place)
 
 
 def resolve(repo: str, revision: str, kind: Kind, lock: Lock, hub: HubName = "huggingface") -> str:
@@ -352,13 +445,11 @@ def locked_as(repo: str, hub: HubName) -> str:
     return repo if hub == "huggingface" else f"{hub}:{repo}"
 
 
-# Checkpoints --------------------------------------------------------------------------------
-
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken")
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Weights, configuration and tokenizer of a checkpoint folder, sorted by name."""
+    """Weights, configuration and tokenizer of a checkpoint folder, sorted by name; none of its folders."""
     return sorted({file for pattern in MODEL_FILES for file in folder.glob(pattern) if file.is_file()})
 
 
@@ -430,7 +521,8 @@ class Checkpoint(Stage):
             return folder, "local"
         try:
             commit = resolve(self.source, self.revision, "model", Lock(), machine.hub)
-            return hub_named(machine.hub).download(self.source, commit, list(MODEL_FILES), "model"), commit
+            names = meant(listed(self.source, commit, "model", machine.hub), list(MODEL_FILES), "model")
+            return fetched(self.source, commit, names, "model", machine.hub), commit
         except HubFailure as failure:
             wanted = (["the checkpoint"], [self.source], folders)
             raise not_found(self.source, self.revision, *wanted, failure, "") from failure

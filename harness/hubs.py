@@ -43,7 +43,8 @@ class Hub(Protocol):
         ...
 
     def cached(self, repo: str, commit: str, patterns: list[str], kind: Kind) -> Path:
-        """The folder that these files were downloaded to before. Asks nobody."""
+        """The folder that these files were downloaded to before. Asks nobody, and may not know what is
+        missing there. Of a model, files below its top are not meant."""
         ...
 
 
@@ -77,7 +78,12 @@ class HuggingFace:
         with HuggingFaceFailures():
             return Path(
                 snapshot_download(
-                    repo, revision=commit, repo_type=kind, allow_patterns=patterns, local_files_only=True
+                    repo,
+                    revision=commit,
+                    repo_type=kind,
+                    allow_patterns=patterns,
+                    ignore_patterns=["*/*"] if kind == "model" else None,
+                    local_files_only=True,
                 )
             )
 

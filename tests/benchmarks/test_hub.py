@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 
@@ -35,6 +36,12 @@ LISTED = [
     {"Path": "README.md", "Type": "blob", "Size": 1, "Sha256": "0" * 64},
     {"Path": "test.jsonl", "Type": "blob", "Size": len(ROWS), "Sha256": hashlib.sha256(ROWS).hexdigest()},
 ]
+MODEL = {
+    "config.json": b"{}",
+    "model-00001-of-00001.safetensors": b"weights",
+    "original/config.json": b"{}",
+    "original/model--00001-of-00001.safetensors": b"the same weights",
+}
 FILES = """
 import sys
 from pathlib import Path
@@ -47,6 +54,27 @@ try:
     print(find_present("org/set", "unpinned", ["*.parquet", "*.jsonl"], None, sys.argv[1]) == found)
 except HarnessError as error:
     print(error)
+"""
+FIND = """
+import sys
+from harness.hub import find_files, find_present
+try:
+    print(find_files("org/set", "unpinned", [sys.argv[2]], None, sys.argv[1]).paths[0].name)
+except Exception as error:
+    print(type(error).__name__, error)
+print(find_present("org/set", "unpinned", [sys.argv[2]], None, sys.argv[1]))
+"""
+CHECKPOINT = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from harness.hub import Checkpoint, MODEL_FILES, cached
+from harness.machine import Machine
+Path("out").mkdir(exist_ok=True)
+stage = Checkpoint(source="org/model", revision="unpinned")
+stage.run(Path("out"), SimpleNamespace(machine=Machine(gpus=0, hub=sys.argv[1])))
+print(sorted(path.name for path in Path("out/model").iterdir()))
+print(cached("org/model", "unpinned", list(MODEL_FILES), "model", sys.argv[1]) is not None)
 """
 FETCH = """
 import sys
@@ -88,6 +116,23 @@ class FakeHub(BaseHTTPRequestHandler):
             return self.send(200, f"{COMMIT}\trefs/heads/master\n".encode(), body)
         if self.path == "/datasets/org/set.git/HEAD":
             return self.send(200, b"ref: refs/heads/master\n", body)
+        for name, content in MODEL.items():
+            if self.path.endswith((f"/org/model/resolve/{COMMIT}/{name}", f"FilePath={quote(name, '')}")):
+                return self.send(200, content, body)
+        if self.path.startswith(f"/api/models/org/model/tree/{COMMIT}"):
+            files = [{"type": "file", "path": name, "size": len(MODEL[name]), "oid": "0"} for name in MODEL]
+            return self.send(200, json.dumps(files).encode(), body)
+        if self.path.startswith("/api/models/org/model"):
+            siblings = [{"rfilename": name} for name in MODEL]
+            told = {"id": "org/model", "sha": COMMIT, "siblings": siblings}
+            return self.send(200, json.dumps(told).encode(), body)
+        if self.path.startswith("/api/v1/models/org/model/repo/files?"):
+            files = [{"Path": name, "Type": "blob", "Size": len(MODEL[name])} for name in MODEL]
+            return self.send(200, json.dumps({"Code": 200, "Data": {"Files": files}}).encode(), body)
+        if self.path.startswith("/org/model.git/info/refs"):
+            return self.send(200, f"{COMMIT}\trefs/heads/master\n".encode(), body)
+        if self.path == "/org/model.git/HEAD":
+            return self.send(200, b"ref: refs/heads/master\n", body)
         return self.send(404, b"", body, {"X-Error-Code": "EntryNotFound"})
 
     def send(self, status: int, content: bytes, body: bool, headers: dict[str, str] | None = None) -> None:
@@ -121,7 +166,7 @@ def fetch(hub: ThreadingHTTPServer, folder: Path, revision: str) -> str:
     return ask(hub, folder, FETCH, revision)
 
 
-def ask(hub: ThreadingHTTPServer, folder: Path, code: str, argument: str) -> str:
+def ask(hub: ThreadingHTTPServer, folder: Path, code: str, argument: str, second: str = ROWS.decode()) -> str:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))},
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_address[1]}",
@@ -133,7 +178,7 @@ def ask(hub: ThreadingHTTPServer, folder: Path, code: str, argument: str) -> str
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "NO_PROXY": "127.0.0.1",
     }
-    command = [sys.executable, "-c", code, argument, ROWS.decode()]
+    command = [sys.executable, "-c", code, argument, second]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -163,9 +208,72 @@ def test_modelscope_is_asked_by_its_own_library_and_its_commit_is_locked_apart(
     told = ask(hub, tmp_path, FILES, "modelscope")
     assert told.splitlines()[-2:] == [f"{COMMIT} ['test.jsonl'] True", "True"]
     assert json.loads((tmp_path / "harness.lock").read_bytes()) == {
-        "modelscope:org/set": {"revision": COMMIT}
+        "modelscope:org/set": {"revision": COMMIT, f"files of {COMMIT}": ["README.md", "test.jsonl"]}
     }
     assert not any("FilePath=README" in path for path in hub.asked)
+
+
+HUBS = ("huggingface", "modelscope")
+
+
+@pytest.mark.parametrize("name", HUBS)
+def test_of_a_model_only_the_files_at_its_top_are_downloaded(
+    hub: ThreadingHTTPServer, tmp_path: Path, name: str
+):
+    told = ask(hub, tmp_path, CHECKPOINT, name)
+    assert told.splitlines()[-2:] == ["['config.json', 'model-00001-of-00001.safetensors']", "True"]
+    assert any("model-00001" in path for path in hub.asked)
+    assert not any("original" in path for path in hub.asked)
+    assert not list((tmp_path).rglob("original"))
+
+
+@pytest.mark.parametrize("name", HUBS)
+def test_a_part_of_a_download_is_not_the_whole_even_without_a_network(
+    hub: ThreadingHTTPServer, tmp_path: Path, name: str
+):
+    ask(hub, tmp_path, FILES, name)
+    lock = tmp_path / "harness.lock"
+    content = json.loads(lock.read_bytes())
+    (entry,) = content.values()
+    entry[f"files of {COMMIT}"].append("more.jsonl")
+    lock.write_text(json.dumps(content), encoding="utf-8")
+    hub.shutdown()
+    hub.server_close()
+    told = ask(hub, tmp_path, FIND, name, "*.jsonl")
+    assert "NotFound" in told
+    assert told.splitlines()[-1] == "None"
+    assert "test.jsonl" in ask(hub, tmp_path, FIND, name, "test*").splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", HUBS)
+def test_what_is_cached_is_enough_without_a_network(hub: ThreadingHTTPServer, tmp_path: Path, name: str):
+    ask(hub, tmp_path, FILES, name)
+    hub.shutdown()
+    hub.server_close()
+    assert ask(hub, tmp_path, FIND, name, "*.jsonl").splitlines()[-2] == "test.jsonl"
+
+
+def test_of_modelscope_nothing_counts_whose_files_were_never_listed(hub: ThreadingHTTPServer, tmp_path: Path):
+    ask(hub, tmp_path, FILES, "modelscope")
+    lock = {"modelscope:org/set": {"revision": COMMIT}}
+    (tmp_path / "harness.lock").write_text(json.dumps(lock), encoding="utf-8")
+    hub.shutdown()
+    hub.server_close()
+    assert ask(hub, tmp_path, FIND, "modelscope", "*.jsonl").splitlines()[-1] == "None"
+
+
+@pytest.mark.parametrize("name", HUBS)
+def test_a_pattern_that_misses_names_the_files_that_there_are(
+    hub: ThreadingHTTPServer, tmp_path: Path, name: str
+):
+    assert "it has README.md, test.jsonl" in ask(hub, tmp_path, FIND, name, "*.parquet")
+    folder = tmp_path / "data" / "org" / "set"
+    folder.mkdir(parents=True)
+    (folder / "rows.csv").write_text("a\n", encoding="utf-8")
+    told = ask(
+        hub, tmp_path, FIND.replace("None, sys", "__import__('pathlib').Path('data'), sys"), name, "*.x"
+    )
+    assert "data/org/set (which holds rows.csv)" in told
 
 
 def test_files_that_no_hub_gives_name_every_place(hub: ThreadingHTTPServer, tmp_path: Path):
@@ -234,8 +342,9 @@ def test_locked_rows_name_the_one_that_changed(tmp_path: Path):
     lock = Lock(tmp_path / "harness.lock")
     lock.check_rows("org/set", "set", {"a": "1", "b": "2"})
     lock.check_rows("org/set", "set", {"a": "1", "b": "2"})
-    with pytest.raises(DataError, match="row 'b'"):
+    with pytest.raises(DataError, match="row 'b'") as error:
         lock.check_rows("org/set", "set", {"a": "1", "b": "3"})
+    assert "remove 'rows of set' of 'org/set' from" in error.value.remedy
 
 
 def test_lines_are_not_split_at_u2028(tmp_path: Path):
@@ -249,9 +358,6 @@ def test_broken_line_is_named(tmp_path: Path):
     file.write_text('{"a": 1}\n{"a": ', encoding="utf-8")
     with pytest.raises(DataError, match="line 2"):
         list(read_jsonl(file))
-
-
-# Checkpoints
 
 
 def made_up_checkpoint(folder: Path, weights: bytes = b"weights") -> Path:
