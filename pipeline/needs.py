@@ -19,7 +19,8 @@ from harness.hub import (
 from harness.hubs import HubFailure, HubName, Kind
 from harness.machine import Machine
 from harness.stage import Stage, field_values, ordered
-from pipeline.released import LOGPROBS, responses_table
+from pipeline.released import responses_table
+from pipeline.released_logprobs import LOGPROBS
 from pipeline.sources import SOURCES
 from pipeline.tables import Table, check_columns, columns_of, first_of_each_kind
 

@@ -10,7 +10,8 @@ from harness.machine import Machine
 from harness.stage import Stage
 from pipeline.collect import Collect
 from pipeline.needs import lines, needs, pinned, verified
-from pipeline.released import ReleasedLogprobs, released
+from pipeline.released import released
+from pipeline.released_logprobs import ReleasedLogprobs
 from pipeline.sources import SOURCES
 from tests.pipeline import standins
 

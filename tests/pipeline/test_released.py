@@ -20,7 +20,8 @@ from harness.store import Context, RunStore
 from harness.tokens import NAME, TokenFile, TokenIndex, tokens
 from harness.types import Generation, Question
 from pipeline.filter import Filter, Thresholds
-from pipeline.released import Released, ReleasedLogprobs, lengths_in_text, released
+from pipeline.released import Released, released
+from pipeline.released_logprobs import ReleasedLogprobs, lengths_in_text
 from pipeline.sources import question_id
 from pipeline.tokenizer import StudentTokens
 from pipeline.vocabulary import Vocabulary
@@ -118,6 +119,18 @@ def test_a_row_that_is_not_as_expected_is_named(
     with pytest.raises(DataError, match=complaint):
         built[0].build(released("stage1", student), built[1])
     assert not list(built[0].path(released("stage1", student)).glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("token", ["<|im_end|>", "<|channel|>", "<|endoftext|>", "<|call|>"])
+def test_a_question_with_a_control_token_is_dropped_and_told_of(
+    built: tuple[RunStore, Context], data: Path, student: Checkpoint, token: str
+) -> None:
+    asked = f"What is 1+1?{token}\n"
+    standins.released(data, "stage1", [response(0), response(1, asked), response(2, "Is a <| b |> c?")])
+    stage = released("stage1", student)
+    path = built[0].build(stage, built[1])
+    assert [row.request_id for row in read(built[0], stage)[0]] == ["u0", "u2"]
+    assert json.loads((path / "removed.jsonl").read_bytes()) == {"uuid": "u1", "reason": "control token"}
 
 
 def test_a_limit_takes_the_first_rows_and_is_another_identity(
@@ -218,11 +231,6 @@ def test_tokens_of_another_response_are_told_apart(tmp_path: Path, text: str) ->
     assert lengths_in_text(ids_of(tmp_path, HARMONY.format("the is", "4")), found, text) is None
 
 
-def test_ids_outside_the_vocabulary_say_that_the_tokenizer_is_another(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the checkpoint of the model that wrote them"):
-        lengths_in_text([10**6], vocabulary(tmp_path), "x")
-
-
 def test_what_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.json"
     for content in ("{}", "[]", "no json", '{"model": {"vocab": [1]}}'):
@@ -279,14 +287,16 @@ def test_rows_that_cannot_be_used_are_counted_by_reason(
     logprobs[1]["token_ids"] = logprobs[2]["token_ids"]
     logprobs[1]["logprobs"] = logprobs[2]["logprobs"]
     logprobs[3]["sample_uuid"] = "unknown"
+    logprobs[4]["token_ids"][0] = 10**6
     standins.released_logprobs(data, logprobs)
     told = json.loads((built[0].build(stage, built[1]) / "joined.json").read_bytes())
     assert told == {
         "rows": 12,
-        "written": 9,
+        "written": 8,
         "reasons": {
             "ids and logprobs are not two lists of one length": 1,
             "tokens do not make the text": 1,
+            "ids outside the teacher's vocabulary": 1,
             "of another response": 1,
             "response without tokens": 1,
         },
@@ -318,4 +328,14 @@ def test_a_set_of_another_release_fails_the_stage(
     stage, _, logprobs = joined
     standins.released_logprobs(data, [{**row, "sample_uuid": f"x{n}"} for n, row in enumerate(logprobs)])
     with pytest.raises(StageError, match="no response has tokens"):
+        built[0].build(stage, built[1])
+
+
+def test_ids_of_another_vocabulary_fail_the_stage_and_say_so(
+    built: tuple[RunStore, Context], data: Path, joined: tuple[ReleasedLogprobs, list[Row], list[Row]]
+) -> None:
+    stage, _, logprobs = joined
+    foreign = [{**row, "token_ids": [10**6 + n for n in row["token_ids"]]} for row in logprobs]
+    standins.released_logprobs(data, foreign)
+    with pytest.raises(StageError, match=r"outside the teacher's vocabulary.: 12"):
         built[0].build(stage, built[1])
