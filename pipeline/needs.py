@@ -22,7 +22,7 @@ from harness.stage import Stage, field_values, ordered
 from pipeline.released import responses_table
 from pipeline.released_logprobs import LOGPROBS
 from pipeline.sources import SOURCES
-from pipeline.tables import Table, check_columns, columns_of, first_of_each_kind
+from pipeline.tables import Table, check_files, columns_of
 
 KNOWN = (
     *(source.table for source in SOURCES),
@@ -121,8 +121,7 @@ def verified_table(table: Table, machine: Machine) -> str:
             f"{table.repo}: none of {', '.join(table.files)} is on this machine",
             "The first run downloads it from the hub; or put a clone below the data folder.",
         )
-    for path in first_of_each_kind(found.paths):
-        check_columns(table.repo, path, columns)
+    check_files(table, found.paths, columns)
     size = sum(path.stat().st_size for path in found.paths)
     told = ", ".join(f"{role} = {column}" for role, column in columns.items())
     return f"{len(found.paths)} files, {size / 2**20:,.1f} MiB ({found.origin}); {told}"

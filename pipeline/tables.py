@@ -4,7 +4,7 @@ A `Table` says where a data set is and which of its columns plays which role. Pa
 `datasets` library saves it) and JSON lines, compressed or not, are read in a streaming way; nothing in a
 data set is ever executed or unpickled.
 
-A column is named by a path: `input`, `info.source`, `messages[0].content`. Paths are compared with the
+A column is named by a path: `input`, `info.source`, `messages[0].content`. Paths are compared with every
 file before the first row is read. Where a data set names a column otherwise, `machine.toml` says so, and
 the recipe stays what it is:
 
@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +43,15 @@ Step = str | int
 class Table:
     """A data set on a hub. `files`: patterns of paths, of which the first that matches is meant.
 
-    `columns`: pairs of a role and the path of the column that plays it.
+    `columns`: pairs of a role and the path of the column that plays it. The roles in `optional` only some
+    of the files need to have.
     """
 
     repo: str
     revision: str
     files: tuple[str, ...]
     columns: tuple[tuple[str, str], ...]
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +74,7 @@ def open_table(table: Table, machine: Machine) -> Opened:
     """The table on this machine. Raises DataError where files or columns are missing."""
     columns = columns_of(table, machine)
     found = find_files(table.repo, table.revision, table.files, machine.data, machine.hub)
-    for path in first_of_each_kind(found.paths):
-        check_columns(table.repo, path, columns)
+    check_files(table, found.paths, columns)
     return Opened(found=found, columns=columns)
 
 
@@ -90,22 +91,29 @@ def columns_of(table: Table, machine: Machine) -> dict[str, str]:
     return {**columns, **renamed}
 
 
-def first_of_each_kind(paths: Iterable[Path]) -> list[Path]:
-    """One file of each folder and suffix: the shards of one folder have one schema."""
-    ordered = sorted(paths, key=lambda path: (path.parent, path.suffixes, path.name))
-    return [next(group) for _, group in groupby(ordered, key=lambda path: (path.parent, path.suffixes))]
+def check_files(table: Table, paths: Iterable[Path], columns: dict[str, str]) -> None:
+    """Compares the columns with every file. Raises DataError that names the first column that is missing.
+
+    A file of JSON lines without a line has no columns to compare.
+    """
+    found = {path: there for path in paths if (there := present(path))}
+    for path, there in found.items():
+        for role, column in columns.items():
+            if role not in table.optional and not is_present(column, there):
+                raise missing_column(table.repo, role, column, str(path), there)
+    for role in table.optional:
+        if found and not any(is_present(columns[role], there) for there in found.values()):
+            everything = sorted({column for there in found.values() for column in there})
+            raise missing_column(table.repo, role, columns[role], "any of the files", everything)
 
 
-def check_columns(repo: str, path: Path, columns: dict[str, str]) -> None:
-    """Raises DataError that names a column that is missing, what is there, and how to rename it."""
-    there = present(path)
-    for role, column in columns.items():
-        if not is_present(column, there):
-            raise DataError(
-                f"{repo}: no column {column!r} (the {role}) in {path}. There are: {', '.join(there)}",
-                f"If one of them is meant, say so in machine.toml:\n"
-                f'[columns."{repo}"]\n{role} = "{nearest(column, there)}"',
-            )
+def missing_column(repo: str, role: str, column: str, where: str, there: list[str]) -> DataError:
+    """The error that names a column that is missing, what is there, and how to rename it."""
+    return DataError(
+        f"{repo}: no column {column!r} (the {role}) in {where}. There are: {', '.join(there)}",
+        f"If one of them is meant, say so in machine.toml:\n"
+        f'[columns."{repo}"]\n{role} = "{nearest(column, there)}"',
+    )
 
 
 def is_present(column: str, there: list[str]) -> bool:
@@ -128,11 +136,11 @@ def nearest(column: str, there: list[str]) -> str:
     )
 
 
-# Reading ------------------------------------------------------------------------------------
-
-
 def read_rows(path: Path, tops: list[str]) -> Iterator[Row]:
-    """The rows of a file, with at least the top-level columns `tops`. Raises DataError where it is broken."""
+    """The rows of a file, with those of the top-level columns `tops` that it has.
+
+    Raises DataError where it is broken.
+    """
     match kind_of(path):
         case "jsonl":
             yield from json_rows(path)
@@ -206,7 +214,7 @@ def record_batches(path: Path, tops: list[str]) -> "Iterator[pa.RecordBatch]":
         return
     with arrow_reader(path) as (_, batches):
         for batch in batches:
-            chosen = batch.select(tops)
+            chosen = batch.select([name for name in tops if name in batch.schema.names])
             yield from (chosen.slice(start, BATCH) for start in range(0, chosen.num_rows, BATCH))
 
 
@@ -223,9 +231,6 @@ def arrow_reader(path: Path) -> "Iterator[tuple[pa.Schema, Iterable[pa.RecordBat
         source.seek(0)
         stream = pa.ipc.open_stream(source)
         yield stream.schema, stream
-
-
-# Columns ------------------------------------------------------------------------------------
 
 
 def steps(path: str) -> tuple[Step, ...]:

@@ -135,6 +135,46 @@ def test_every_folder_of_a_data_set_is_checked(tmp_path: Path):
         CODE.pool(machine(tmp_path))
 
 
+@pytest.mark.parametrize("kind", ["arrow", "parquet", "jsonl"])
+def test_a_later_shard_without_the_column_is_named_and_not_read_as_nothing(tmp_path: Path, kind: str):
+    write = {"arrow": standins.write_arrow, "parquet": standins.write_parquet}.get(kind, standins.write_jsonl)
+    for number, column in enumerate(("input", "input", "text")):
+        write(tmp_path / "org" / "set" / f"data-{number:05}-of-00003.{kind}", [{column: "q", "other": 1}])
+    table = Table(repo="org/set", revision="unpinned", files=(f"*.{kind}",), columns=(("question", "input"),))
+    with pytest.raises(DataError, match=rf"'input' .the question. in .*data-00002-of-00003.{kind}"):
+        open_table(table, machine(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["arrow", "parquet", "jsonl"])
+def test_a_column_that_only_some_files_need_is_nothing_in_the_others_and_must_be_in_one(
+    tmp_path: Path, kind: str
+):
+    write = {"arrow": standins.write_arrow, "parquet": standins.write_parquet}.get(kind, standins.write_jsonl)
+    write(tmp_path / "org" / "set" / f"a.{kind}", [{"input": "q"}])
+    write(tmp_path / "org" / "set" / f"b.{kind}", [{"input": "-", "index": "7"}])
+    table = Table(
+        repo="org/set",
+        revision="unpinned",
+        files=(f"*.{kind}",),
+        columns=(("question", "input"), ("index", "index")),
+        optional=("index",),
+    )
+    assert list(open_table(table, machine(tmp_path)).rows()) == [
+        {"question": "q", "index": None},
+        {"question": "-", "index": "7"},
+    ]
+    with pytest.raises(DataError, match=r"'row' .the index. in any of the files"):
+        open_table(replace(table, columns=(("question", "input"), ("index", "row"))), machine(tmp_path))
+
+
+def test_a_shard_without_a_line_is_no_shard_without_a_column(tmp_path: Path):
+    folder = tmp_path / "org" / "set"
+    standins.write_jsonl(folder / "a.jsonl", [])
+    standins.write_jsonl(folder / "b.jsonl", [{"input": "q"}])
+    table = Table(repo="org/set", revision="unpinned", files=("*.jsonl",), columns=(("question", "input"),))
+    assert list(open_table(table, machine(tmp_path)).rows()) == [{"question": "q"}]
+
+
 def test_paths_lead_into_lists_and_objects(tmp_path: Path):
     folder = standins.am_distilled(tmp_path, numbered(1))
     there = present(folder / "am_0.9M.jsonl.zst")
