@@ -5,25 +5,34 @@ thresholds nor rates, so the numbers here are ours: docs/filters.md says what th
 """
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
+
+import msgspec
 
 from harness.chat import CLOSE, OPEN, split_reasoning
 from harness.cost import Estimator, Volume, Work, thinned
 from harness.errors import StageError
-from harness.files import write_rows
-from harness.generate import read_in_order
+from harness.evaluate import conversation, in_order
+from harness.files import write_json, write_rows
+from harness.generate import drop_torn_line, read_in_order, read_rows
+from harness.harmony import MARKER
 from harness.stage import Stage
 from harness.store import Context
 from harness.types import Generation
 from pipeline import repetition
+from pipeline.tokenizer import StudentTokens
 
 Reason = Literal[
     "truncated",
     "function call",
+    "control token",
     "no thinking",
     "unfinished thinking",
     "broken thinking",
@@ -48,13 +57,17 @@ CALLS = (  # a string that must be there, and what makes it a call rather than a
 )
 CALLED_NAME = re.compile(r'"name"\s*:\s*"')
 CALLED_WITH = re.compile(r'"arguments"\s*:\s*["{]')
-FENCES = re.compile(r"\A```(?:json)?\s+|\s+```\Z")
+QUOTES = "`'\""
+FENCE = "```"
 CONTENT = re.compile(r"\w")
 LONG_WORD = 20  # bytes, with a blank: ordinary words are shorter, so that no loop is overlooked
 EXACT, NEAR = (
     0.95,
     0.8,
 )  # shares of the copied words that are the very same: of any loop, and of the least alike
+JOURNAL = "decisions.jsonl"
+BATCH_BYTES = 2**23  # of text: two dozen of the longest responses, a core each in the tokenizer
+THREADS = 4  # some batches are in the tokenizer while another is decided, which one core does
 NAMES: dict[repetition.Level, Reason] = {
     "paragraph": "repeated paragraph",
     "sentence": "repeated sentence",
@@ -66,7 +79,8 @@ NAMES: dict[repetition.Level, Reason] = {
 class Thresholds:
     """When a response goes. Shares are of the whole text, thinking and answer together.
 
-    `max_tokens`: the student's training context, in student tokens.
+    `max_tokens`: the student's training context. Prompt, response and end of turn must leave one token of
+    it free, as packing does: a longer row would be cut in training.
 
     A loop is a unit that stands back to back with itself. It goes where its copies make up
     `near_loop_share` of the text, though in each round `counters` words may differ, or one in ten. It
@@ -112,30 +126,56 @@ class Dropped:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filter(Stage):
-    """Writes generations.jsonl (kept, unchanged) and dropped.jsonl (with reasons).
+class Counts:
+    """How many responses of a domain, sampled at one temperature, were kept, and dropped for each reason."""
 
-    Both are in the order of question and draw, whatever the order in which responses came, so that
-    nothing after this stage depends on concurrency. One response is in memory at a time.
+    domain: str
+    temperature: float
+    kept: int
+    dropped: dict[Reason, int]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """A line of the journal. `reason`: None where the response is kept."""
+
+    question: str
+    draw: int
+    reason: Reason | None
+
+
+Decisions = dict[tuple[str, int], Reason | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter(Stage):
+    """Writes generations.jsonl (kept, unchanged), dropped.jsonl (with reasons) and counts.json.
+
+    Rows are in the order of question and draw, whatever the order in which responses came, so that
+    nothing after this stage depends on concurrency. Some megabytes of responses are in memory at a time.
+    `system` is the system prompt that the student is trained with: it takes a part of its context.
+
+    Decisions are kept in a journal until the stage is complete: an interrupted run goes on behind the last.
     """
 
-    version = 2
+    version = 3
 
     responses: Stage
     student: Stage
     thresholds: Thresholds
+    system: str | None = None
 
     def run(self, out: Path, context: Context) -> None:
-        from pipeline.tokenizer import StudentTokens
-
-        tokens = StudentTokens(context.path(self.student) / "model")
         rows = context.path(self.responses) / "generations.jsonl"
+        tokens = StudentTokens(context.path(self.student) / "model")
+        decisions = self.decide_all(rows, out / JOURNAL, tokens, context)
         dropped: list[Dropped] = []
-        with context.progress.counter("filtering", count_lines(rows)) as counter:
+        outcomes: Counter[tuple[str, float, Reason | None]] = Counter()
+        with context.progress.counter("writing", len(decisions)) as counter:
 
             def kept() -> Iterator[Generation]:
                 for row in read_in_order(rows, Generation):
-                    reason = reason_to_drop(row, tokens.count, self.thresholds)
+                    reason = decisions[row.question, row.draw]
+                    outcomes[row.kept["domain"], row.sampling.temperature, reason] += 1
                     if reason is None:
                         yield row
                     else:
@@ -144,11 +184,44 @@ class Filter(Stage):
 
             count = write_rows(out / "generations.jsonl", kept())
         write_rows(out / "dropped.jsonl", dropped)
+        write_json(out / "counts.json", counted(outcomes))
         if not count:
             raise StageError(
                 f"all {len(dropped)} responses were dropped: {reasons(dropped)}",
                 f"{out / 'dropped.jsonl'} names the reason of each.",
             )
+        (out / JOURNAL).unlink()
+
+    def decide_all(self, rows: Path, journal: Path, tokens: StudentTokens, context: Context) -> Decisions:
+        """The decision on every response; those that the journal does not hold are made and added to it."""
+        decisions = read_decisions(journal)
+        decide = partial(self.decide, tokens=tokens, special=special_tokens(tokens))
+        todo = (row for row in read_rows(rows, Generation) if (row.question, row.draw) not in decisions)
+        with (
+            context.progress.counter("filtering", count_lines(rows), done=len(decisions)) as counter,
+            journal.open("ab") as file,
+            closing(in_order(decide, batches(todo), THREADS)) as decided,
+        ):
+            for batch in decided:
+                file.write(msgspec.json.Encoder().encode_lines(batch))
+                file.flush()
+                decisions.update(((each.question, each.draw), each.reason) for each in batch)
+                counter.advance(rows=len(batch))
+        return decisions
+
+    def decide(
+        self, rows: list[Generation], tokens: StudentTokens, special: re.Pattern[str]
+    ) -> list[Decision]:
+        """The decisions on some responses, in their order. Length is asked last: it costs the most."""
+        found = [reason_to_drop(row, special, self.thresholds) for row in rows]
+        well = [row for row, reason in zip(rows, found, strict=True) if reason is None]
+        cut = iter(too_long(well, tokens, self.system, self.thresholds.max_tokens))
+        return [
+            Decision(
+                question=row.question, draw=row.draw, reason=reason or ("too long" if next(cut) else None)
+            )
+            for row, reason in zip(rows, found, strict=True)
+        ]
 
     def expected(self, estimator: Estimator) -> Volume:
         return thinned(estimator.volume(self.responses), estimator.passing(self.responses.kind))
@@ -163,6 +236,27 @@ def count_lines(path: Path) -> int:
         return sum(1 for _ in file)
 
 
+def read_decisions(journal: Path) -> Decisions:
+    """What an interrupted run decided; its last line may be torn."""
+    journal.touch()
+    drop_torn_line(journal)
+    return {(each.question, each.draw): each.reason for each in read_rows(journal, Decision)}
+
+
+def batches(rows: Iterable[Generation]) -> Iterator[list[Generation]]:
+    """The rows in lists of about `BATCH_BYTES` of text."""
+    batch: list[Generation] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row.text)
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def drop(row: Generation, reason: Reason) -> Dropped:
     return Dropped(
         question=row.question,
@@ -173,6 +267,20 @@ def drop(row: Generation, reason: Reason) -> Dropped:
     )
 
 
+def counted(outcomes: Counter[tuple[str, float, Reason | None]]) -> list[Counts]:
+    """Outcomes by domain and temperature, each in its order; reasons that did not occur are left out."""
+    order: tuple[Reason, ...] = get_args(Reason)
+    return [
+        Counts(
+            domain=domain,
+            temperature=temperature,
+            kept=outcomes[domain, temperature, None],
+            dropped={name: count for name in order if (count := outcomes[domain, temperature, name])},
+        )
+        for domain, temperature in sorted({(domain, temperature) for domain, temperature, _ in outcomes})
+    ]
+
+
 def reasons(dropped: list[Dropped]) -> str:
     """`12 truncated, 3 repeated sentence`."""
     return ", ".join(
@@ -180,27 +288,46 @@ def reasons(dropped: list[Dropped]) -> str:
     )
 
 
-def reason_to_drop(row: Generation, count: Callable[[str], int], thresholds: Thresholds) -> Reason | None:
-    """The first reason against a response; None where there is none.
+def reason_to_drop(row: Generation, special: re.Pattern[str], thresholds: Thresholds) -> Reason | None:
+    """The first reason against a response, its length left out; None where there is none.
 
-    `count` gives a text's length in student tokens. It costs more than all else, so it comes last and
-    is not asked where it cannot matter.
+    `special` finds the student's special tokens.
     """
     if row.truncated:
         return "truncated"
-    return (
-        structural_reason(row)
-        or repetition_reason(row.text, thresholds)
-        or ("too long" if longer(row.text, thresholds.max_tokens, count) else None)
-    )
+    return structural_reason(row, special) or repetition_reason(row.text, thresholds)
 
 
-def longer(text: str, limit: int, count: Callable[[str], int]) -> bool:
-    """Whether a text has more tokens than this. No token is shorter than a byte of UTF-8."""
-    return len(text.encode("utf-8", "surrogatepass")) > limit and count(text) > limit
+def too_long(rows: list[Generation], tokens: StudentTokens, system: str | None, context: int) -> list[bool]:
+    """Whether each row would be cut in a packed sequence of `context` tokens, where one is not for rows.
+
+    The tokenizer is asked only where it can matter: no token is shorter than a byte of UTF-8.
+    """
+    asked = [(conversation(row.kept["prompt"], system), row.text) for row in rows]
+    whole = [tokens.template.render(messages) + tokens.closed(text) for messages, text in asked]
+    unsure = [number for number, text in enumerate(whole) if most_tokens(text) >= context]
+    asked_for = tokens.conversations([asked[number] for number in unsure])
+    lengths = {number: len(each.ids) for number, each in zip(unsure, asked_for, strict=True)}
+    return [lengths.get(number, 0) >= context for number in range(len(rows))]
 
 
-def structural_reason(row: Generation) -> Reason | None:
+def most_tokens(text: str) -> int:
+    """No more tokens can a text have: its bytes, or those of its NFC form, which a tokenizer may read.
+
+    That form is longer where a character is always taken apart (U+0958, say).
+    """
+    forms = (text, unicodedata.normalize("NFC", text))
+    return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
+
+
+def special_tokens(tokens: StudentTokens) -> re.Pattern[str]:
+    """What the student reads as a special token wherever it stands in a text. The thinking tags are none."""
+    added = tokens.tokenizer.get_added_tokens_decoder().values()
+    names = sorted({token.content for token in added if token.special} - {OPEN, CLOSE})
+    return re.compile("|".join(map(re.escape, names)) or "(?!)")
+
+
+def structural_reason(row: Generation, special: re.Pattern[str]) -> Reason | None:
     """What is wrong with the parts of a response: thinking, answer, and no call of a function.
 
     The parts are read from the text, which training sees. Thinking counts as there where it has a
@@ -209,11 +336,13 @@ def structural_reason(row: Generation) -> Reason | None:
     reasoning, answer = split_reasoning(row.text, row.finish_reason)
     if row.kept.get("function_call") or calls_function(row.text, answer):
         return "function call"
+    if special.search(row.text) or holds_marker(row.text):
+        return "control token"
     if open_ended(row):
         return "unfinished thinking"
     if not CONTENT.search(reasoning):
         return "no thinking"
-    if row.text.count(OPEN) > 1 or row.text.count(CLOSE) > 1:
+    if not one_pair(row.text):
         return "broken thinking"
     return None if answer else "no answer"
 
@@ -224,13 +353,30 @@ def open_ended(row: Generation) -> bool:
     return OPEN in after or (not closed and bool(row.reasoning))
 
 
+def one_pair(text: str) -> bool:
+    """Whether a text begins with thinking, and thinks once."""
+    return text.lstrip().startswith(OPEN) and text.count(OPEN) == 1 and text.count(CLOSE) == 1
+
+
+def holds_marker(text: str) -> bool:
+    """Whether one of harmony's markers was left in a text. One that is quoted is spoken of."""
+    return any(text[max(found.start() - 1, 0)] not in QUOTES for found in MARKER.finditer(text))
+
+
 def calls_function(text: str, answer: str) -> bool:
     """Whether a response calls a function, in harmony's form or another usual one.
 
     Speaking of a call, or quoting one, is none: a form counts only with what must follow it.
     """
     marked = any(needle in text and pattern.search(text) for needle, pattern in CALLS)
-    return marked or is_json_call(FENCES.sub("", answer))
+    return marked or is_json_call(unfenced(answer))
+
+
+def unfenced(answer: str) -> str:
+    """A stripped answer without the code fence around it."""
+    if not answer.startswith(FENCE):
+        return answer
+    return answer.removeprefix(FENCE).removeprefix("json").removesuffix(FENCE).strip()
 
 
 def is_json_call(answer: str) -> bool:

@@ -74,7 +74,8 @@ STAGE1_QUESTIONS: Rows = (
     ("instruction_following", 20_000),
 )
 
-THRESHOLDS = Thresholds(max_tokens=65_536)  # §6.3 names the filters; the numbers are ours
+# §6.3 names the filters; the numbers are ours, but for the training context (YAML: cutoff_len)
+THRESHOLDS = Thresholds(max_tokens=65_536)
 
 DRAFTS = 50_000  # §6.4.2; it keeps 12.7K
 ABLATION_DRAFTS = 30_300  # ours: for §5's 7.7K rows, in proportion
@@ -138,7 +139,7 @@ def sampled(
 
 def kept(scale: Scale, responses: Stage) -> Filter:
     """§6.3."""
-    return Filter(responses=responses, student=scale.student, thresholds=scale.thresholds)
+    return Filter(responses=responses, student=scale.student, thresholds=scale.thresholds, system=SYSTEM)
 
 
 def divergent(scale: Scale, responses: Filter, teacher: Stage, budget: Rows) -> Select:

@@ -1,7 +1,6 @@
 """Gathers what a recipe's stages left behind into one Report."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -107,8 +106,12 @@ def sections(
         yield ambiguities_section(register)
     yield Section(title="Stages", columns=("stage", "key", "seconds", "rows"), rows=list(stage_rows(done)))
     if dropped := list(drop_rows(done)):
-        columns = ("stage", "domain", "temperature", "reason", "rows")
-        yield Section(title="Dropped responses", columns=columns, rows=dropped)
+        yield Section(
+            title="Kept and dropped responses",
+            columns=("stage", "domain", "temperature", "outcome", "rows", "of", "share"),
+            rows=dropped,
+            note="Outcomes are kept, or the reason for a drop (docs/filters.md).",
+        )
     if selected := list(selection_rows(done)):
         yield Section(
             title="Divergence-aware selection",
@@ -138,15 +141,16 @@ def stage_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, float, int 
         yield label, manifest["key"], manifest["seconds"], manifest.get("rows")
 
 
-def drop_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, float, str, int]]:
+def drop_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, float, str, int, int, str]]:
+    """What became of each filter's responses, by domain and temperature; shares are of these."""
     for label, path in done.items():
-        if (path / "dropped.jsonl").exists():
-            counts = Counter(
-                (row["domain"], row["temperature"], row["reason"])
-                for row in read_rows(path / "dropped.jsonl", dict)
-            )
-            for (domain, temperature, reason), count in sorted(counts.items()):
-                yield label, domain, temperature, reason, count
+        if (path / "counts.json").exists():
+            for group in load(path / "counts.json"):
+                outcomes = {"kept": group["kept"], **group["dropped"]}
+                total = sum(outcomes.values())
+                for outcome, rows in outcomes.items():
+                    share = f"{rows / total:.1%}"
+                    yield label, group["domain"], group["temperature"], outcome, rows, total, share
 
 
 def selection_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, str, str, str]]:

@@ -100,7 +100,7 @@ class Micro:
 
     def kept(self, responses: Sample | Revise) -> Filter:
         """§6.3."""
-        return Filter(responses=responses, student=self.base, thresholds=THRESHOLDS)
+        return Filter(responses=responses, student=self.base, thresholds=THRESHOLDS, system=SYSTEM)
 
     def selected(self, responses: Filter, sampled: Sample, keep: int) -> Select:
         """§4: the most divergent candidates of each question."""

@@ -1,5 +1,6 @@
 """Filters: each reason fires on its own defect, and not on its near-miss."""
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,23 +17,39 @@ from harness.progress import PlainProgress
 from harness.serve import ServerPool
 from harness.stage import Stage
 from harness.store import Context, RunStore
-from pipeline.filter import Dropped, Filter, Thresholds, reason_to_drop, repetition_reason
+from harness.types import Message
+from pipeline.filter import (
+    BATCH_BYTES,
+    JOURNAL,
+    Dropped,
+    Filter,
+    Thresholds,
+    batches,
+    most_tokens,
+    reason_to_drop,
+    repetition_reason,
+    special_tokens,
+    too_long,
+)
 from pipeline.micro.textbook import lesson
+from pipeline.paper import SYSTEM
 from pipeline.recipes.dasd_micro import THRESHOLDS as MICRO
+from pipeline.sft import Sft
+from pipeline.tokenizer import StudentTokens, Tokenized
+from reports.assemble import drop_rows
 from tests.pipeline.labelled import made
 from tests.pipeline.rows import row
 
 LIMITS = Thresholds(max_tokens=50)
 GOOD = "<think>\n7+5=12 so 12\n</think>\n\nThe answer is \\boxed{12}."
-STUDENT = local_checkpoint(Path(__file__).parents[2] / "pipeline" / "micro" / "base")
-
-
-def words(text: str) -> int:
-    return len(text.split())
+BASE = Path(__file__).parents[2] / "pipeline" / "micro" / "base"
+STUDENT = local_checkpoint(BASE)
+TOKENS = StudentTokens(BASE)
+SPECIAL = special_tokens(TOKENS)
 
 
 def reason(text: str, thresholds: Thresholds = LIMITS) -> str | None:
-    return reason_to_drop(row(text), words, thresholds)
+    return reason_to_drop(row(text), SPECIAL, thresholds)
 
 
 def thought(text: str, answer: str = "The answer is \\boxed{1}.") -> str:
@@ -44,24 +61,62 @@ def test_a_plain_response_passes() -> None:
 
 
 def test_a_truncated_response_goes_even_with_an_answer_in_it() -> None:
-    assert reason_to_drop(row(GOOD, finish="length"), words, LIMITS) == "truncated"
+    assert reason_to_drop(row(GOOD, finish="length"), SPECIAL, LIMITS) == "truncated"
 
 
-def test_length_counts_student_tokens_and_the_limit_itself_passes() -> None:
-    long = thought("many more words than there are in the limit of this test, which is fifty")
-    assert reason_to_drop(row(long), lambda text: 50, LIMITS) is None
-    assert reason_to_drop(row(long), lambda text: 51, LIMITS) == "too long"
+# Length
 
 
-def test_the_tokenizer_is_not_asked_where_bytes_already_show_that_a_text_is_short() -> None:
-    def never(text: str) -> int:
-        raise AssertionError("the tokenizer was asked")
+class Asked(StudentTokens):
+    """Student tokens that remember what they were asked for."""
 
-    fits = thought("é" * 5, "12")
-    limit = len(fits.encode())
-    assert reason_to_drop(row(fits), never, Thresholds(max_tokens=limit)) is None
-    with pytest.raises(AssertionError):
-        reason_to_drop(row(fits), never, Thresholds(max_tokens=limit - 1))
+    def __init__(self, model: Path) -> None:
+        super().__init__(model)
+        self.texts: list[str] = []
+
+    def conversations(self, asked: list[tuple[tuple[Message, ...], str]]) -> list[Tokenized]:
+        self.texts += [text for _, text in asked]
+        return super().conversations(asked)
+
+
+@pytest.mark.parametrize("system", [None, SYSTEM])
+def test_a_response_is_too_long_exactly_where_training_would_cut_its_row(system: str | None) -> None:
+    rows = [row(thought(f"{'7+5=12 so ' * length}é"), f"q{length}") for length in range(1, 9)]
+    for context in range(30, 130):
+        training = Sft(base=STUDENT, data=STUDENT, epochs=1, cutoff=context, system=system)
+        assert training.packing == "isolated"
+        cut = [example.truncated for example in training.examples(rows, TOKENS)]
+        assert too_long(rows, TOKENS, system, context) == cut
+    assert 0 < sum(too_long(rows, TOKENS, system, 80)) < len(rows)
+
+
+def test_the_prompt_and_the_system_prompt_take_their_part_of_the_context() -> None:
+    alone = TOKENS.count(GOOD)
+    (whole,) = TOKENS.conversations([((Message(role="user", content="prompt of q"),), GOOD)])
+    assert alone + 5 < len(whole.ids)
+    assert too_long([row(GOOD)], TOKENS, None, len(whole.ids)) == [True]
+    assert too_long([row(GOOD)], TOKENS, None, len(whole.ids) + 1) == [False]
+    assert too_long([row(GOOD)], TOKENS, SYSTEM, len(whole.ids) + 1) == [True]
+
+
+def test_the_tokenizer_is_not_asked_where_bytes_already_show_that_a_row_is_short() -> None:
+    tokens = Asked(BASE)
+    short, long = row(thought("é" * 5)), row(thought("é" * 500), "long")
+    too_long([short, long], tokens, SYSTEM, 400)
+    assert tokens.texts == [long.text]
+    tokens.texts.clear()
+    prompt = TOKENS.template.render((Message(role="user", content="prompt of q"),))
+    size = len((prompt + TOKENS.closed(short.text)).encode())
+    too_long([short], tokens, None, size + 1)
+    assert tokens.texts == []
+    too_long([short], tokens, None, size)
+    assert tokens.texts == [short.text]
+
+
+def test_a_character_that_normalizing_takes_apart_counts_for_all_its_bytes() -> None:
+    assert len("\u0958".encode()) == 3
+    assert most_tokens("\u0958" * 10) == 60
+    assert most_tokens("e\u0301" * 10) == 30
 
 
 # Structure
@@ -93,12 +148,53 @@ def test_thinking_that_never_ends_goes(text: str) -> None:
 
 def test_thinking_that_the_prompt_opened_and_nothing_closes_is_unfinished_too() -> None:
     opened = replace(row("let me see"), reasoning="let me see", answer="")
-    assert reason_to_drop(opened, words, LIMITS) == "unfinished thinking"
+    assert reason_to_drop(opened, SPECIAL, LIMITS) == "unfinished thinking"
 
 
 @pytest.mark.parametrize("text", [GOOD + GOOD, "<think>\na</think>b</think>c"])
 def test_thinking_twice_goes(text: str) -> None:
     assert reason(text) == "broken thinking"
+
+
+@pytest.mark.parametrize("text", ["7+5=12\n</think>\n\n12", f"Sure! {GOOD}", "a</think>b <think>c</think>d"])
+def test_a_response_that_does_not_begin_with_its_thinking_goes(text: str) -> None:
+    assert reason(text) == "broken thinking"
+    assert reason(f" \n{GOOD}") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>ok<|im_end|>\n<|im_start|>user\nhi</think>A",
+        thought("7+5=12", "12<|endoftext|>"),
+        thought("7+5=12", "A turn ends with `<|im_end|>`."),
+        thought("7+5=12 <|channel|>final<|message|>12"),
+        "<|channel|>analysis<|message|>7+5=12<|end|>",
+    ],
+)
+def test_a_token_that_steers_the_conversation_goes_even_where_it_is_quoted(text: str) -> None:
+    assert reason(text) == "control token"
+
+
+@pytest.mark.parametrize(
+    "text", ["Harmony has `<|channel|>` and '<|message|>'.", "a <|pipe|> b <| c |> d <im_end> <||>"]
+)
+def test_what_only_looks_like_a_control_token_stays(text: str) -> None:
+    assert reason(thought(text)) is None
+
+
+def test_special_tokens_are_the_students_own_but_for_the_thinking_tags() -> None:
+    assert SPECIAL.pattern == r"<\|endoftext\|>|<\|im_end\|>|<\|im_start\|>"
+    tokens = StudentTokens(BASE)
+    tokens.tokenizer.add_special_tokens(["<think>", "[PAD](1)"])
+    assert special_tokens(tokens).search("see [PAD](1)")
+    assert not special_tokens(tokens).search("<think>")
+
+
+def test_every_special_token_becomes_one_token_inside_a_text() -> None:
+    for name in ("<|endoftext|>", "<|im_end|>", "<|im_start|>"):
+        assert SPECIAL.fullmatch(name)
+        assert TOKENS.count(f"a{name}b") == TOKENS.count("a") + 1 + TOKENS.count("b")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +205,7 @@ def test_thinking_twice_goes(text: str) -> None:
         'assistantcommentary to=functions.f json{"a": 1}',
         '{"name": "f", "arguments": {"a": 1}}',
         '```json\n[{"name": "f", "arguments": "{}"}]\n```',
+        '```\n{"name": "f", "arguments": {}}```',
         "<function=f>\n<parameter=a>1</parameter>",
         '[TOOL_CALLS][{"name": "f"}]',
     ],
@@ -119,7 +216,7 @@ def test_a_function_call_goes(call: str) -> None:
 
 def test_a_call_that_the_conversion_of_channels_recognised_goes_though_the_text_shows_none() -> None:
     called = replace(row(GOOD), kept={"domain": "math", "function_call": True})
-    assert reason_to_drop(called, words, LIMITS) == "function call"
+    assert reason_to_drop(called, SPECIAL, LIMITS) == "function call"
 
 
 @pytest.mark.parametrize(
@@ -240,10 +337,13 @@ def built(tmp_path: Path) -> Iterator[Build]:
         context = Context(store, machine, PlainProgress(), pool)
         store.build(STUDENT, context)
 
-        def build(*texts: tuple[str, int, str]) -> tuple[Path, Path]:
+        def build(*texts: tuple[str, int, str], journal: str = "") -> tuple[Path, Path]:
             responses = Rows(texts=texts)
             folder = store.build(responses, context)
             stage = Filter(responses=responses, student=STUDENT, thresholds=MICRO)
+            if journal:
+                store.path(stage).mkdir(parents=True)
+                (store.path(stage) / JOURNAL).write_text(journal)
             return folder, store.build(stage, context)
 
         yield build
@@ -264,8 +364,58 @@ def test_the_same_responses_in_another_order_give_the_same_files(built: Build) -
     texts = [(f"q{n}", 0, GOOD if n % 3 else "nothing") for n in range(20)]
     folders = [built(*given)[1] for given in (texts, texts[::-1])]
     assert folders[0] != folders[1]
-    for name in ("generations.jsonl", "dropped.jsonl"):
+    names = ("generations.jsonl", "dropped.jsonl", "counts.json")
+    assert {path.name for path in folders[0].iterdir()} == {*names, "identity.json", "stage.json"}
+    for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def test_what_an_interrupted_run_decided_is_not_decided_again_and_its_torn_line_is(built: Build) -> None:
+    journal = (
+        '{"question":"q0","draw":0,"reason":"too long"}\n'
+        '{"question":"q1","draw":0,"reason":null}\n'
+        '{"question":"q2","draw":0,"rea'
+    )
+    _, filtered = built(("q0", 0, GOOD), ("q1", 0, GOOD), ("q2", 0, "nothing"), journal=journal)
+    dropped = [(one.question, one.reason) for one in read_rows(filtered / "dropped.jsonl", Dropped)]
+    assert dropped == [("q0", "too long"), ("q2", "no thinking")]
+    assert not (filtered / JOURNAL).exists()
+
+
+def test_batches_hold_every_row_once_in_order_and_end_where_they_are_full() -> None:
+    full = BATCH_BYTES
+    rows = [row("x" * size, f"q{size}") for size in (9, full, 5, full // 2, full // 2, 3)]
+    assert [len(batch) for batch in batches(rows)] == [2, 3, 1]
+    assert [one for batch in batches(rows) for one in batch] == rows
+
+
+def test_a_row_that_is_too_long_is_told_from_its_neighbours_in_a_batch(built: Build) -> None:
+    def numbers(count: int) -> str:
+        return thought(" ".join(f"{number}" for number in range(100, 100 + count)))
+
+    lengths = {"a": 5, "b": 90, "c": 7, "d": 95, "e": 6}
+    texts = [(name, 0, numbers(length)) for name, length in lengths.items()]
+    _, filtered = built(*texts, ("bb", 0, "nothing"))
+    dropped = [(one.question, one.reason) for one in read_rows(filtered / "dropped.jsonl", Dropped)]
+    assert dropped == [("b", "too long"), ("bb", "no thinking"), ("d", "too long")]
+
+
+def test_the_report_counts_kept_and_dropped_of_all_by_domain_and_temperature(built: Build) -> None:
+    texts = [(f"q{n}", 0, GOOD) for n in range(5)]
+    _, filtered = built(*texts, ("r", 0, "nothing"), ("s", 0, "nothing"), ("t", 0, thought("x " * 400)))
+    assert json.loads((filtered / "counts.json").read_bytes()) == [
+        {
+            "domain": "math",
+            "temperature": 1.0,
+            "kept": 5,
+            "dropped": {"no thinking": 2, "repeated phrase": 1},
+        }
+    ]
+    assert list(drop_rows({"filtered": filtered})) == [
+        ("filtered", "math", 1.0, "kept", 5, 8, "62.5%"),
+        ("filtered", "math", 1.0, "no thinking", 2, 8, "25.0%"),
+        ("filtered", "math", 1.0, "repeated phrase", 1, 8, "12.5%"),
+    ]
 
 
 def test_a_stage_that_keeps_nothing_fails_and_names_the_reasons(built: Build) -> None:
