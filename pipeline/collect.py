@@ -19,6 +19,7 @@ from harness.machine import Machine
 from harness.stage import Json, Stage
 from harness.store import Context
 from harness.types import Question
+from pipeline import control
 from pipeline.contamination import Contamination, Overlap, indexed, loaded
 from pipeline.duplicates import Near, NearIndex
 from pipeline.sources import Pool, Source, normalised
@@ -60,8 +61,9 @@ class Removed:
 class Collect(Stage):
     """Writes questions.jsonl, removed.jsonl with a reason a row, and sources.json with what was found.
 
-    Exact duplicates, and questions whose whole text is a benchmark's, always go; near duplicates and
-    overlapping ones where `near` and `overlap` say so. (Procedural questions are all alike.)
+    Exact duplicates, questions whose whole text is a benchmark's, and those with a control token always
+    go; near duplicates and overlapping ones where `near` and `overlap` say so. (Procedural questions are all
+    alike.)
     """
 
     version: ClassVar[int] = 2
@@ -140,6 +142,8 @@ class Gate:
     def __call__(self, question: Question) -> Removed | None:
         """The reason against a question; None where there is none, and it now counts as taken."""
         text = normalised(question.prompt)
+        if control.holds_control_token(question.prompt):
+            return Removed(question=question.id, reason=control.REASON)
         if text in self.known or question.id in self.known:
             return Removed(question=question.id, reason="benchmark question")
         if text in self.seen:

@@ -21,11 +21,12 @@ from harness.machine import Machine
 from harness.stage import Stage, field_values, ordered
 from pipeline.released import responses_table
 from pipeline.released_logprobs import LOGPROBS
-from pipeline.sources import SOURCES
+from pipeline.sources import SOURCES, TACO_AND_APPS
 from pipeline.tables import Table, check_files, columns_of
 
 KNOWN = (
     *(source.table for source in SOURCES),
+    *(place.table for place in TACO_AND_APPS.places),
     responses_table("stage1"),
     responses_table("stage2"),
     LOGPROBS,

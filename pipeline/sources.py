@@ -7,7 +7,10 @@ compared with the files at first download, and machine.toml can rename them (`pi
 | data set                               | files                            | columns                      |
 |----------------------------------------|----------------------------------|------------------------------|
 | nvidia/AceReason-1.1-SFT               | sft_data.parquet/*.arrow (1)     | input, category (2)          |
-| nvidia/OpenCodeReasoning               | split_0, split_1/train-*.parquet | input (3)                    |
+| nvidia/OpenCodeReasoning               | split_0, split_1/train-*.parquet | input, dataset, split, index |
+|                                        |                                  | (3)                          |
+| BAAI/TACO                              | ALL/train-*, test-*.parquet (7)  | question                     |
+| codeparrot/apps                        | train.jsonl, test.jsonl (8)      | question                     |
 | nvidia/OpenScienceReasoning-2          | train/*.parquet (4)              | input, output, (5)           |
 |                                        |                                  | expected_answer              |
 | a-m-team/AM-DeepSeek-R1-Distilled-1.4M | am_0.5M, am_0.9M.jsonl.zst (6)   | messages[0].content,         |
@@ -17,26 +20,31 @@ compared with the files at first download, and machine.toml can rename them (`pi
 2. category, source, input, output: card of the copy tkdrnjs0621/AcReason-1.1-short (2cfced4). Sources of
    the math rows are OpenMathReasoning, which is from AoPS, and NuminaMath-CoT: the report's two. That
    category is "math" for them is unverified.
-3. Card at 20a1ca1: 735,255 rows, 28,319 different questions. Rows of split_1 have "-" for a question and
-   name a row of TACO or APPS instead; they are skipped.
+3. Card at 20a1ca1: 735,255 rows, 28,319 different questions. The 167,405 rows of split_1 have "-" for a
+   question and name a row of TACO or APPS instead (`pipeline.references`), where it is looked up. Where one
+   of the two is not to be had, its rows are skipped and counted, and the 28,319 are not reached.
 4. `train/OpenScienceReasoning-2.parquet`, 15.7 GB (discussion 2 of the data set).
 5. input, output: NeMo-Skills, docs/releases/openreasoning/training.md; expected_answer is a letter A to J
    in multiple-choice rows according to code that trains on them. Inputs carry their own instruction.
 6. Card (as copied in public repositories): `messages` of role, content, info; info.source of the first
    says where the instruction is from. The report does not say which of them are "instruction following".
    Ours: InfinityInstruct, the one collection of general instructions among the named ones (306,675 rows).
+7. Card at 1257571: 25,443 and 1,000 rows. That its rows stand in the order that OpenCodeReasoning counted
+   them in, before they were converted to Parquet, is unverified.
+8. 5,000 rows each; the card's loading script reads these files.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from harness.errors import DataError
 from harness.hub import UNPINNED, Lock, locked_as
 from harness.machine import Machine
 from harness.types import Question
+from pipeline.references import Elsewhere, LookedUp, Place, Reference
 from pipeline.tables import Row, Table, open_table
 
 Domain = Literal["math", "code", "science", "instruction_following"]  # as the released set names them
@@ -76,20 +84,43 @@ class Distinct:
     answer: int = 0
 
 
+@dataclass(kw_only=True)
+class Gathered:
+    """What was read of a table: questions by id, rows that were skipped by reason, rows of each subset, and
+    how many rows refer to each question of another data set."""
+
+    domain: str
+    found: dict[str, Distinct] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+    subsets: Counter[str] = field(default_factory=Counter)
+    references: Counter[Reference] = field(default_factory=Counter)
+
+    def add(self, text: str, answer: int = 0, rows: int = 1) -> None:
+        """Adds a question that so many rows have; of two ways to write it the lesser text stays."""
+        name = question_id(self.domain, text)
+        if name in self.found:
+            before = self.found[name]
+            text, answer = min(text, before.text), max(answer, before.answer)
+            rows += 1
+        if rows > 1:
+            self.skipped["another response to a question"] += rows - 1
+        self.found[name] = Distinct(text=text, answer=answer)
+
+
 @dataclass(frozen=True, kw_only=True)
 class HubSource:
     """Questions of a data set on a hub. Several rows with one question are one.
 
-    `only`: the values of the role `subset` whose rows are taken, all where it is empty. `elsewhere` is
-    what stands for a question that is in another data set. Which questions are chosen depends on their
-    texts and on `seed`, not on files or their order.
+    `only`: the values of the role `subset` whose rows are taken, all where it is empty. `elsewhere` says
+    how rows refer to questions of other data sets. Which questions are chosen depends on their texts and
+    on `seed`, not on files or their order.
     """
 
     domain: Domain
     table: Table
     count: int
     only: tuple[str, ...] = ()
-    elsewhere: str = ""
+    elsewhere: Elsewhere | None = None
     prefer: Preference = "none"
     seed: int = 0
 
@@ -100,11 +131,12 @@ class HubSource:
     def pool(self, machine: Machine) -> Pool:
         """Holds the source's different questions in memory: about 1 GB for the largest."""
         opened = open_table(self.table, machine)
-        found, skipped, subsets = self.distinct(opened.rows())
-        if not found:
+        read = self.gathered(opened.rows())
+        looked = self.complete(read, machine)
+        if not read.found:
             raise DataError(
-                f"{self.table.repo}: no row can be taken ({counted(skipped)})",
-                f"Rows of {', '.join(self.only)} are wanted; there are {counted(subsets)}."
+                f"{self.table.repo}: no row can be taken ({counted(read.skipped)})",
+                f"Rows of {', '.join(self.only)} are wanted; there are {counted(read.subsets)}."
                 if self.only
                 else "",
             )
@@ -113,34 +145,46 @@ class HubSource:
             "origin": opened.found.origin,
             "files": len(opened.found.paths),
             "columns": opened.columns,
-            "skipped": dict(sorted(skipped.items())),
-            "questions": len(found),
-            "content": content_of(found),
+            **({"elsewhere": looked.origins} if self.elsewhere else {}),
+            "skipped": dict(sorted(read.skipped.items())),
+            "questions": len(read.found),
+            "content": content_of(read.found),
         }
         if opened.found.origin != "local":
             entry = locked_as(self.table.repo, machine.hub)
-            Lock().check_rows(entry, f"{self.domain} questions", {"all": content_of(found)})
-        return Pool(questions=self.ranked(found), facts=facts)
+            Lock().check_rows(entry, self.read_as(opened.columns), {"all questions": content_of(read.found)})
+        return Pool(questions=self.ranked(read.found), facts=facts)
 
-    def distinct(self, rows: Iterable[Row]) -> tuple[dict[str, Distinct], Counter[str], Counter[str]]:
-        """Questions by id; how many rows were skipped, by reason; how many rows each subset has."""
-        found: dict[str, Distinct] = {}
-        skipped: Counter[str] = Counter()
-        subsets: Counter[str] = Counter()
+    def read_as(self, columns: dict[str, str]) -> str:
+        """What the lock calls these questions: read by other columns, they are other questions."""
+        told = ", ".join(f"{role} = {column}" for role, column in columns.items())
+        only = f", only {', '.join(self.only)}" if self.only else ""
+        return f"{self.domain} questions by {told}{only}"
+
+    def gathered(self, rows: Iterable[Row]) -> Gathered:
+        read = Gathered(domain=self.domain)
         for row in rows:
             if self.only:
-                subsets[str(row["subset"]).strip()] += 1
-            reason = self.reason_to_skip(row)
-            if reason:
-                skipped[reason] += 1
-                continue
-            text, answer = row["question"].strip(), len(row.get("answer") or "")
-            name = question_id(self.domain, text)
-            if name in found:
-                skipped["another response to a question"] += 1
-                text, answer = min(text, found[name].text), max(answer, found[name].answer)
-            found[name] = Distinct(text=text, answer=answer)
-        return found, skipped, subsets
+                read.subsets[str(row["subset"]).strip()] += 1
+            if reason := self.reason_to_skip(row):
+                read.skipped[reason] += 1
+            elif self.elsewhere and row["question"].strip() == self.elsewhere.marker:
+                read.references[self.elsewhere.reference(row)] += 1
+            else:
+                read.add(row["question"].strip(), len(row.get("answer") or ""))
+        return read
+
+    def complete(self, read: Gathered, machine: Machine) -> LookedUp:
+        """Adds the questions that are in other data sets, as far as those are here."""
+        if self.elsewhere is None:
+            return LookedUp()
+        looked = self.elsewhere.look_up(read.references, machine)
+        for reference, rows in sorted(read.references.items()):
+            if reference in looked.questions:
+                read.add(looked.questions[reference], rows=rows)
+            else:
+                read.skipped[looked.reason(reference)] += rows
+        return looked
 
     def reason_to_skip(self, row: Row) -> str:
         if self.only and str(row["subset"]).strip() not in self.only:
@@ -148,8 +192,6 @@ class HubSource:
         question = row["question"]
         if not isinstance(question, str) or not question.strip():
             return "no question"
-        if self.elsewhere and question.strip() == self.elsewhere:
-            return "question in another data set"
         if not isinstance(row.get("answer", ""), str | None):
             return "example answer is no text"
         return ""
@@ -209,7 +251,24 @@ OPENCODEREASONING = Table(
     repo="nvidia/OpenCodeReasoning",
     revision=UNPINNED,
     files=("split_?/train-*.parquet",),
-    columns=(("question", "input"),),
+    columns=(("question", "input"), ("dataset", "dataset"), ("split", "split"), ("index", "index")),
+    optional=("dataset", "split", "index"),
+)
+
+
+def place(dataset: str, split: str, repo: str, file: str) -> Place:
+    table = Table(repo=repo, revision=UNPINNED, files=(file,), columns=(("question", "question"),))
+    return Place(dataset=dataset, split=split, table=table)
+
+
+TACO_AND_APPS = Elsewhere(
+    marker="-",
+    places=(
+        place("taco", "train", "BAAI/TACO", "ALL/train-*.parquet"),
+        place("taco", "test", "BAAI/TACO", "ALL/test-*.parquet"),
+        place("apps", "train", "codeparrot/apps", "train.jsonl"),
+        place("apps", "test", "codeparrot/apps", "test.jsonl"),
+    ),
 )
 OPENSCIENCEREASONING = Table(
     repo="nvidia/OpenScienceReasoning-2",
@@ -226,7 +285,7 @@ AM_DISTILLED = Table(
 
 SOURCES: tuple[HubSource, ...] = (
     HubSource(domain="math", table=ACEREASON, count=COUNTS["math"], only=("math",)),
-    HubSource(domain="code", table=OPENCODEREASONING, count=COUNTS["code"], elsewhere="-"),
+    HubSource(domain="code", table=OPENCODEREASONING, count=COUNTS["code"], elsewhere=TACO_AND_APPS),
     HubSource(
         domain="science",
         table=OPENSCIENCEREASONING,

@@ -31,7 +31,7 @@ from harness.hub import (
 from harness.machine import Machine
 
 COMMIT = "c" * 40
-ROWS = b'{"id": "a", "x": 1}\n'
+ROWS = b'{"id": "a", "x": 1, "text": "b"}\n'
 LISTED = [
     {"Path": "README.md", "Type": "blob", "Size": 1, "Sha256": "0" * 64},
     {"Path": "test.jsonl", "Type": "blob", "Size": len(ROWS), "Sha256": hashlib.sha256(ROWS).hexdigest()},
@@ -63,6 +63,19 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 print(find_present("org/set", "unpinned", [sys.argv[2]], None, sys.argv[1]))
+"""
+QUESTIONS = """
+import sys
+from harness.machine import Machine
+from pipeline.sources import HubSource
+from pipeline.tables import Table
+table = Table(repo="org/set", revision="unpinned", files=("*.jsonl",), columns=(("question", "id"),))
+machine = Machine(gpus=0, hub=sys.argv[1], columns={"org/set": {"question": sys.argv[2]}})
+try:
+    pool = HubSource(domain="math", table=table, count=1).pool(machine)
+    print([question.prompt for question in pool.questions])
+except Exception as error:
+    print(type(error).__name__, error)
 """
 CHECKPOINT = """
 import sys
@@ -274,6 +287,24 @@ def test_a_pattern_that_misses_names_the_files_that_there_are(
         hub, tmp_path, FIND.replace("None, sys", "__import__('pathlib').Path('data'), sys"), name, "*.x"
     )
     assert "data/org/set (which holds rows.csv)" in told
+
+
+def test_a_corrected_column_is_locked_apart_and_changed_questions_say_how_to_go_on(
+    hub: ThreadingHTTPServer, tmp_path: Path
+):
+    assert ask(hub, tmp_path, QUESTIONS, "huggingface", "id") == "['a']\n"
+    assert ask(hub, tmp_path, QUESTIONS, "huggingface", "text") == "['b']\n"
+    lock = tmp_path / "harness.lock"
+    content = json.loads(lock.read_bytes())
+    entry = "rows of math questions by question = text"
+    content["org/set"][entry] = {"all questions": "0"}
+    lock.write_text(json.dumps(content), encoding="utf-8")
+    assert ask(hub, tmp_path, QUESTIONS, "huggingface", "id") == "['a']\n"
+    told = ask(hub, tmp_path, QUESTIONS, "huggingface", "text")
+    assert told.startswith(
+        "DataError math questions by question = text: row 'all questions' in org/set is not"
+    )
+    assert f"remove {entry!r} of 'org/set' from harness.lock" in told
 
 
 def test_files_that_no_hub_gives_name_every_place(hub: ThreadingHTTPServer, tmp_path: Path):

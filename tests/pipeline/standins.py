@@ -1,7 +1,7 @@
 """Local stand-ins of the hub's data sets: their layouts, formats and columns, other rows."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +52,40 @@ def acereason(data: Path, questions: Iterable[str], shards: int = 2) -> Path:
     return folder
 
 
-def opencodereasoning(data: Path, questions: Iterable[str]) -> Path:
-    """nvidia/OpenCodeReasoning: split_0 has the questions, split_1 says where they are."""
+def opencodereasoning(data: Path, questions: list[str], there: Sequence[str] = ()) -> Path:
+    """nvidia/OpenCodeReasoning: split_0 has the questions, split_1 says where they are.
+
+    Row 7 of TACO has the first of `questions`, the rows from 8 on have those of `there`.
+    """
     folder = data / "nvidia" / "OpenCodeReasoning"
     common = {"output": "o", "source": "codeforces", "license": "l", "difficulty": "1", "solution": "s"}
     here = [
         {"id": f"a{n}", "input": q, "dataset": "c", "split": "train", **common}
         for n, q in enumerate(questions)
     ]
-    there = [{"id": "b", "input": "-", "dataset": "taco", "split": "train", "index": "7", **common}] * 3
+    named = [
+        {"id": "b", "input": "-", "dataset": "taco", "split": "train", "index": str(index), **common}
+        for index in (7, 7, 7, *range(8, 8 + len(there)))
+    ]
     write_parquet(folder / "split_0" / "train-00000-of-00001.parquet", here)
-    write_parquet(folder / "split_1" / "train-00000-of-00001.parquet", there)
+    write_parquet(folder / "split_1" / "train-00000-of-00001.parquet", named)
+    taco(data, [*(f"Nobody asks for problem {n}." for n in range(7)), questions[0], *there])
     return folder
+
+
+def taco(data: Path, questions: Sequence[str], shards: int = 2) -> Path:
+    """BAAI/TACO's training split, in the order of its files."""
+    folder, size = data / "BAAI" / "TACO", -(-len(questions) // shards)
+    for number in range(shards):
+        rows = [{"question": each, "solutions": "[]"} for each in questions[number * size :][:size]]
+        write_parquet(folder / "ALL" / f"train-{number:05}-of-{shards:05}.parquet", rows)
+    return folder
+
+
+def apps(data: Path, questions: Iterable[str]) -> Path:
+    """codeparrot/apps' training split."""
+    rows = ({"id": n, "question": each, "solutions": "[]"} for n, each in enumerate(questions))
+    return write_jsonl(data / "codeparrot" / "apps" / "train.jsonl", rows)
 
 
 def opensciencereasoning(data: Path, questions: dict[str, int]) -> Path:

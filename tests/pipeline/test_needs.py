@@ -12,7 +12,7 @@ from pipeline.collect import Collect
 from pipeline.needs import lines, needs, pinned, verified
 from pipeline.released import released
 from pipeline.released_logprobs import ReleasedLogprobs
-from pipeline.sources import SOURCES
+from pipeline.sources import SOURCES, TACO_AND_APPS
 from tests.pipeline import standins
 
 MICRO = Path(__file__).parents[2] / "pipeline" / "micro"
@@ -34,7 +34,8 @@ def test_needs_are_found_inside_fields_and_behind_other_stages_each_once() -> No
         responses,
     ]
     found = needs(stages)
-    assert found == [MATH.table, CODE.table, micro_math, student, responses.table, stages[1].table]
+    there = [place.table for place in TACO_AND_APPS.places]
+    assert found == [MATH.table, CODE.table, *there, micro_math, student, responses.table, stages[1].table]
 
 
 def test_what_is_here_is_told_with_its_columns_and_what_is_not_with_a_remedy(tmp_path: Path) -> None:
@@ -46,6 +47,8 @@ def test_what_is_here_is_told_with_its_columns_and_what_is_not_with_a_remedy(tmp
     assert {name.split(" ")[0]: fine for name, (fine, _) in found.items()} == {
         "nvidia/AceReason-1.1-SFT": True,
         "nvidia/OpenCodeReasoning": False,
+        "BAAI/TACO": False,
+        "codeparrot/apps": False,
         "nvidia/OpenScienceReasoning-2": True,
         "a-m-team/AM-DeepSeek-R1-Distilled-1.4M": False,
         "benchmark": True,

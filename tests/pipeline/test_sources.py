@@ -1,6 +1,9 @@
 """The four sources and the tables that they are read from."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,11 +61,97 @@ def test_a_question_written_in_two_ways_is_kept_in_the_same_way_whatever_comes_f
     assert len(one) == 1
 
 
-def test_rows_that_name_a_question_of_another_data_set_are_counted_not_taken(tmp_path: Path):
-    standins.opencodereasoning(tmp_path, numbered(4))
+def test_rows_that_name_a_question_of_another_data_set_get_it_from_there(tmp_path: Path):
+    standins.opencodereasoning(tmp_path, numbered(4), there=["Paint the fence.", "Count the bridges."])
     pool = CODE.pool(machine(tmp_path))
-    assert len(pool.questions) == 4
-    assert pool.facts["skipped"] == {"question in another data set": 3}
+    found = {question.prompt for question in pool.questions}
+    assert found == {*numbered(4), "Paint the fence.", "Count the bridges."}
+    assert pool.facts["skipped"] == {"another response to a question": 3}
+    assert pool.facts["elsewhere"] == {"taco train": "local"}
+    assert all(question.id == question_id("code", question.prompt) for question in pool.questions)
+
+
+def test_a_row_is_counted_over_all_files_of_a_split(tmp_path: Path):
+    pools = []
+    for shards in (1, 2, 5):
+        data = tmp_path / str(shards)
+        standins.opencodereasoning(data, numbered(4), there=["Paint the fence."])
+        for file in (data / "BAAI" / "TACO" / "ALL").iterdir():
+            file.unlink()
+        questions = [*(f"Nobody asks for problem {n}." for n in range(7)), numbered(1)[0], "Paint the fence."]
+        standins.taco(data, questions, shards)
+        pools.append(CODE.pool(machine(data)))
+    assert pools[0].questions == pools[1].questions == pools[2].questions
+    assert len(pools[0].questions) == 5
+
+
+def split_1(data: Path, rows: list[dict[str, str | None]]) -> None:
+    standins.opencodereasoning(data, numbered(2))
+    folder = data / "nvidia" / "OpenCodeReasoning" / "split_1"
+    standins.write_parquet(folder / "train-00000-of-00001.parquet", [{"input": "-", **row} for row in rows])
+
+
+def test_references_that_lead_nowhere_are_counted_by_reason(tmp_path: Path):
+    named = [
+        ("taco", "train", "999"),
+        ("taco", "train", "9" * 5000),
+        ("taco", "train", None),
+        ("taco", "validation", "1"),
+        ("kattis", "train", "1"),
+        ("apps", "train", "1"),
+        ("apps", "train", "2"),
+    ]
+    split_1(tmp_path, [{"dataset": d, "split": s, "index": i} for d, s, i in named])
+    standins.apps(tmp_path, ["Sort it.", "  Add them.  ", ""])
+    pool = CODE.pool(machine(tmp_path))
+    assert {question.prompt for question in pool.questions} == {*numbered(2), "Add them."}
+    assert pool.facts["skipped"] == {
+        "no such question in taco": 1,
+        "no such question in apps": 1,
+        "question in a data set that is not known": 4,
+    }
+
+
+def test_a_data_set_that_is_not_to_be_had_costs_its_rows_and_no_more(tmp_path: Path):
+    split_1(
+        tmp_path,
+        [{"dataset": name, "split": "train", "index": "7"} for name in ("taco", "apps", "apps")],
+    )
+    code = (
+        "import sys; from pathlib import Path; from harness.machine import Machine;"
+        "from pipeline.sources import SOURCES;"
+        "pool = SOURCES[1].pool(Machine(data=Path(sys.argv[1]), gpus=0));"
+        "print(len(pool.questions), pool.facts['skipped'])"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert told.splitlines()[-1] == (
+        "2 {'another response to a question': 1, 'question in apps, which is not here': 2}"
+    )
+
+
+def test_a_data_set_that_is_here_and_not_as_expected_is_an_error_not_a_gap(tmp_path: Path):
+    split_1(tmp_path, [{"dataset": "taco", "split": "train", "index": "7"}])
+    for file in (tmp_path / "BAAI" / "TACO" / "ALL").iterdir():
+        standins.write_parquet(file, [{"text": "Sort it."}])
+    with pytest.raises(DataError, match="BAAI/TACO: no column 'question'"):
+        CODE.pool(machine(tmp_path))
+
+
+def test_what_is_locked_is_named_by_columns_and_subsets(tmp_path: Path):
+    named = {
+        MATH.read_as(columns_of(MATH.table, machine(tmp_path))),
+        replace(MATH, only=("math", "code")).read_as(columns_of(MATH.table, machine(tmp_path))),
+        MATH.read_as({"question": "problem", "subset": "category"}),
+    }
+    assert len(named) == 3
+    assert "math questions by question = input, subset = category, only math" in named
 
 
 def test_science_prefers_long_example_answers_and_takes_choices_only(tmp_path: Path):
@@ -131,7 +220,7 @@ def test_machine_toml_holds_renamings_and_the_hub(tmp_path: Path):
 def test_every_folder_of_a_data_set_is_checked(tmp_path: Path):
     folder = standins.opencodereasoning(tmp_path, numbered(2))
     standins.write_parquet(folder / "split_1" / "train-00000-of-00001.parquet", [{"text": "-"}])
-    with pytest.raises(DataError, match="split_1"):
+    with pytest.raises(DataError, match=r"'input' .the question. in .*split_1"):
         CODE.pool(machine(tmp_path))
 
 
