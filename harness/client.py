@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -24,6 +25,7 @@ from harness.errors import ServerError
 from harness.harmony import speaks_harmony
 from harness.tokens import Tokens, tokens
 from harness.types import FinishReason, Generation, Message, Sampling
+from harness.vocabulary import Vocabulary, vocabulary_of
 
 ATTEMPTS = 6
 ATTEMPTS_WHEN_BUSY = 30
@@ -48,7 +50,8 @@ class Endpoint:
     """A model that answers, and all that a client must know to ask it.
 
     `base_url` ends in the version path. `sampling` is set where the server fixed it at start-up:
-    then no other can be asked for. `server` is None where somebody else runs it.
+    then no other can be asked for. `server` and `folder`, the checkpoint's, are None where somebody else
+    runs it.
     """
 
     base_url: str
@@ -60,6 +63,12 @@ class Endpoint:
     template: ChatTemplate | None = None
     sampling: Sampling | None = None
     server: "Watched | None" = None
+    folder: Path | None = None
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The checkpoint's vocabulary; None where its folder is not at hand."""
+        return vocabulary_of(self.folder) if self.folder is not None else None
 
     @property
     def health_url(self) -> str:
@@ -267,19 +276,47 @@ class Text:
 
 
 def understood_text(choice: "Choice", request: Request, endpoint: Endpoint) -> Text:
-    """The response with its reasoning in tags, whatever format the model speaks."""
-    raw, tokens = choice.whole_text, choice.tokens
-    lengths = None if tokens is None else byte_lengths([token for token, _ in tokens], raw)
-    if not is_rendered(request, endpoint) or not speaks_harmony(endpoint.template):
-        opened = request.tagged and prompt_opens_thinking(request, endpoint.template)
-        return with_tag(raw, lengths) if opened else Text(text=raw, lengths=lengths)
-    pieces = harmony.split(raw) if lengths is None else cut(raw, lengths)
-    found = harmony.read(pieces, request.prefix)
+    """The response with its reasoning in tags, whatever format the model speaks.
+
+    Tokens are spelt by the checkpoint's own vocabulary where their ids came with them: servers show a
+    token that ends inside a character in ways of their own.
+    """
+    raw, shown = choice.whole_text, choice.tokens
+    ids = known_ids(choice, endpoint)
+    if is_rendered(request, endpoint) and speaks_harmony(endpoint.template):
+        return understood_harmony(raw, shown, ids, request, endpoint)
+    lengths = None if shown is None else byte_lengths([token for token, _ in shown], raw)
+    if ids is not None and endpoint.vocabulary is not None:
+        lengths = byte_lengths(endpoint.vocabulary.plain(ids), raw) or lengths
+    opened = request.tagged and prompt_opens_thinking(request, endpoint.template)
+    return with_tag(raw, lengths) if opened else Text(text=raw, lengths=lengths)
+
+
+def understood_harmony(
+    raw: str,
+    shown: list[tuple[bytes, float]] | None,
+    ids: list[int] | None,
+    request: Request,
+    endpoint: Endpoint,
+) -> Text:
+    """The response's channels as thinking and answer."""
+    lengths = None if shown is None else byte_lengths([token for token, _ in shown], raw)
+    if ids is not None and endpoint.vocabulary is not None:
+        found = harmony.read_bytes(endpoint.vocabulary.spelt(ids), request.prefix)
+    else:
+        found = harmony.read(harmony.split(raw) if lengths is None else cut(raw, lengths), request.prefix)
+    exact = ids is not None or lengths is not None
     return Text(
-        text="".join(found.text),
-        lengths=None if lengths is None else found.lengths,
+        text=found.whole,
+        lengths=found.lengths if exact else None,
         kept={"function_call": True} if found.function_call else {},
     )
+
+
+def known_ids(choice: "Choice", endpoint: Endpoint) -> list[int] | None:
+    """The ids of the sampled tokens, where they came and are the checkpoint's."""
+    ids, vocabulary = choice.token_ids, endpoint.vocabulary
+    return ids if ids and vocabulary is not None and vocabulary.knows(ids) else None
 
 
 def with_tag(text: str, lengths: list[int] | None) -> Text:

@@ -33,8 +33,8 @@ def speaks_harmony(template: ChatTemplate | None) -> bool:
 class Reading:
     """A response read so far. `text` is its rewritten form; `part` is what was written last.
 
-    `lengths` has for each piece that was read the UTF-8 bytes that it became in `text`: 0 for a
-    header, those of the tags for the marker that opens a message.
+    `lengths` has for each piece that was read the bytes that it became in `text`: 0 for a header, those
+    of the tags for the marker that opens a message. `encoding` is that of the pieces.
     """
 
     part: Part = "nothing"
@@ -43,12 +43,19 @@ class Reading:
     text: list[str] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     function_call: bool = False
+    encoding: str = "utf-8"
+
+    @property
+    def whole(self) -> str:
+        """The rewritten text."""
+        joined = "".join(self.text)
+        return joined.encode(self.encoding).decode("utf-8", "replace") if self.encoding != "utf-8" else joined
 
     def read(self, piece: str) -> None:
         """One token of the response, or one piece between markers."""
         written = self.message(piece) if self.in_message else self.heading(piece)
         self.text.append(written)
-        self.lengths.append(len(written.encode()))
+        self.lengths.append(len(written.encode(self.encoding)))
 
     def heading(self, piece: str) -> str:
         if piece != MESSAGE:
@@ -83,7 +90,15 @@ def read(pieces: Iterable[str], prefix: str = "") -> Reading:
 
     `prefix` is text in the rewritten form that the response goes on from: see `continued`.
     """
-    found = Reading()
+    return reading(Reading(), pieces, prefix)
+
+
+def read_bytes(tokens: Iterable[bytes], prefix: str = "") -> Reading:
+    """As `read`, from the bytes of tokens, one of which may end inside a character."""
+    return reading(Reading(encoding="latin-1"), (token.decode("latin-1") for token in tokens), prefix)
+
+
+def reading(found: Reading, pieces: Iterable[str], prefix: str) -> Reading:
     if prefix:
         found.in_message, found.part = True, "answer" if answers(prefix) else "thinking"
     for piece in pieces:

@@ -158,6 +158,7 @@ class Server:
             template=load_template(service.model),
             sampling=service.sampling,
             server=self,
+            folder=service.model,
         )
 
     def port_was_taken(self) -> bool:

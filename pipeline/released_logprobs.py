@@ -25,7 +25,7 @@ from harness.store import Context
 from harness.tokens import NAME, Key, TokenFile, tokens
 from pipeline.released import REPOSITORY, Released
 from pipeline.tables import Row, Table, open_table
-from pipeline.vocabulary import Vocabulary
+from harness.vocabulary import Vocabulary
 
 MARKER = harmony.MESSAGE.encode()
 TAG, GAP = re.compile(rb"\s*</?think>\s*"), re.compile(rb"\s*")

@@ -3,16 +3,19 @@
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from harness import harmony
 from harness.chat import ChatTemplate
-from harness.client import Client, Endpoint, Request, Response, asked
+from harness.client import Choice, Client, Completion, Endpoint, Logprobs, Request, Response, asked
 from harness.engines.vllm import vllm
 from harness.errors import ServerError
 from harness.proof import carries_effort
 from harness.types import Message
+from harness.vocabulary import Vocabulary
 from tests.fakes.engine import request, running
 
 TEMPLATE = ChatTemplate(
@@ -168,3 +171,60 @@ def test_a_students_beginning_is_continued_in_the_teachers_own_channels() -> Non
     with running(engine=vllm) as endpoint:
         _, body = asked(asking, replace(endpoint, template=TEMPLATE))
     assert body["prompt"].endswith("<|start|>assistant<|channel|>analysis<|message|>so 2")
+
+
+def spelt_checkpoint(folder: Path, tokens: list[str]) -> Path:
+    """A folder with a byte-level vocabulary of single bytes and of the given special tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={piece: n for n, piece in enumerate(alphabet)}, merges=[]))
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(tokens)
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def ids_of(folder: Path, raw: str) -> list[int]:
+    """One id a byte, one a marker."""
+    vocabulary = {spelt: number for number, spelt in Vocabulary(folder / "tokenizer.json").bytes.items()}
+    parts = harmony.MARKER.split(raw)
+    found = []
+    for part in parts:
+        marker = harmony.MARKER.fullmatch(part)
+        found += [vocabulary[part.encode()]] if marker else [vocabulary[bytes([b])] for b in part.encode()]
+    return found
+
+
+def answered_by_ids(folder: Path, raw: str, shown: str, template: ChatTemplate) -> Response:
+    """What a server's answer becomes that shows each byte of a split character as it likes."""
+    ids = ids_of(folder, raw)
+    logprobs = Logprobs(tokens=[shown] * len(ids), token_logprobs=[-0.5] * len(ids))
+    choice = Choice(text=raw, finish_reason="stop", logprobs=logprobs, token_ids=ids)
+    with running(engine=vllm) as endpoint:
+        local = replace(endpoint, template=template, folder=folder)
+        client = Client(local)
+        return client.response(request(logprobs=True), Completion(choices=[choice], model="tiny"), 0.0)
+
+
+MARKERS = ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>"]
+
+
+@pytest.mark.parametrize("shown", ["\ufffd", "", "Ã"])
+def test_a_character_of_several_tokens_keeps_all_tokens_however_the_server_shows_it(
+    tmp_path: Path, shown: str
+) -> None:
+    folder = spelt_checkpoint(tmp_path / "model", MARKERS)
+    raw = WHOLE.replace("é", "水 𝑥") + "<|return|>"
+    response = answered_by_ids(folder, raw, shown, TEMPLATE)
+    assert response.row.text == "<think>\n2 + 2 水 𝑥 4.\n</think>\n\nIt is 4."
+    assert response.tokens is not None
+    assert response.tokens.lengths.sum() == len(response.row.text.encode())
+    assert len(response.tokens.ids) == len(response.tokens.logprobs)
+
+
+def test_a_plain_answer_keeps_its_tokens_however_the_server_shows_them(tmp_path: Path) -> None:
+    folder = spelt_checkpoint(tmp_path / "model", ["<|im_end|>"])
+    response = answered_by_ids(folder, "水 is 𝑥", "Ã", ChatTemplate(source="{{ messages[-1].content }}"))
+    assert response.row.text == "水 is 𝑥"
+    assert response.tokens is not None
+    assert response.tokens.lengths.tolist() == [1] * len("水 is 𝑥".encode())

@@ -24,7 +24,7 @@ from pipeline.released import Released, released
 from pipeline.released_logprobs import ReleasedLogprobs, lengths_in_text
 from pipeline.sources import question_id
 from pipeline.tokenizer import StudentTokens
-from pipeline.vocabulary import Vocabulary
+from harness.vocabulary import Vocabulary
 from tests.pipeline import standins
 
 MICRO = Path(__file__).parents[2] / "pipeline" / "micro"

@@ -1,5 +1,6 @@
 """The bytes that each token id stands for, from a checkpoint's tokenizer.json."""
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ class Vocabulary:
                 "Give the checkpoint folder of the model that wrote the tokens.",
             ) from error
 
+    def plain(self, ids: list[int]) -> list[bytes]:
+        """The bytes of each token in a text that shows no special token."""
+        return [b"" if number in self.special else self.bytes[number] for number in ids]
+
     def knows(self, ids: list[int]) -> bool:
         """Whether all ids are tokens of this vocabulary."""
         return all(number in self.bytes for number in ids)
@@ -38,6 +43,12 @@ class Vocabulary:
     def spelt(self, ids: list[int]) -> list[bytes]:
         """The bytes of each token, all of them known ones."""
         return [self.bytes[number] for number in ids]
+
+
+@functools.cache
+def vocabulary_of(model: Path) -> Vocabulary | None:
+    """The vocabulary of a checkpoint's folder; None where it has no tokenizer.json."""
+    return Vocabulary(model / "tokenizer.json") if (model / "tokenizer.json").exists() else None
 
 
 def spelling(content: dict[str, Any]) -> Any:
