@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import StageError
+from harness.errors import HarnessError, StageError
 from harness.tokens import Key
 from pipeline.quiet import quiet
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK = 512  # positions; their float32 logits over 151,936 tokens take 311 MB
 SAME = 0.01
+CLAMPED = -9999.0  # what vLLM writes for minus infinity
 SERVED = "Score with this model through a server (through='vllm')."
 
 
@@ -41,6 +42,36 @@ class Encoded:
         return [*self.prompt, *self.response]
 
 
+class Unscorable(HarnessError):
+    """One response that cannot be scored. `reason` is what such responses have in common."""
+
+    def __init__(self, key: Key, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+        self.reason = reason
+
+
+def check_length(row: Encoded, limit: int) -> None:
+    """Raises Unscorable where a row is longer than the model's context; 0 is no limit."""
+    if limit and len(row.ids) > limit:
+        raise Unscorable(
+            row.key,
+            "the model's context is too short",
+            f"response {row.key} has {len(row.ids)} tokens with its prompt, the model takes {limit}",
+        )
+
+
+def check_numbers(row: Encoded, logprobs: NDArray[np.float32]) -> None:
+    """Raises Unscorable where a log-probability is not a number, or stands for minus infinity."""
+    if not (np.isfinite(logprobs) & (logprobs > CLAMPED)).all():
+        raise Unscorable(
+            row.key,
+            "the model gives no number for a token",
+            f"the model gives no number for a token of response {row.key}: its weights, or their dtype, "
+            "overflow",
+        )
+
+
 class Forward:
     """A model on its device, as `loaded` gives it.
 
@@ -52,17 +83,19 @@ class Forward:
         self.threads = threads
         self.device = model.device
         self.head = plain_head(model)
+        self.limit: int = getattr(model.config, "max_position_embeddings", None) or 0
 
     def logprobs(self, batch: list[Encoded]) -> list[NDArray[np.float32]]:
         """The natural log-probabilities of each row's response tokens, given all tokens before.
 
-        Raises StageError where a row is longer than the model's context, where the device's memory does
-        not suffice, or where a probability is not a number.
+        No row may be longer than `limit`; they are not checked for being numbers. Raises StageError where
+        the device's memory does not suffice.
         """
         import torch
 
         torch.set_num_threads(self.threads)  # OpenMP keeps this for each thread
-        self.check_lengths(batch)
+        if not batch:
+            return []
         try:
             with torch.inference_mode():
                 values = self.flat(batch).cpu().numpy()
@@ -73,14 +106,7 @@ class Forward:
                 f"Free the GPU. {SERVED}",
             ) from error
         ends = accumulate((len(row.response) for row in batch), initial=0)
-        found = [values[start:end] for start, end in pairwise(ends)]
-        for row, logprobs in zip(batch, found, strict=True):
-            if not np.isfinite(logprobs).all():
-                raise StageError(
-                    f"the model gives no number for a token of response {row.key}",
-                    "Its weights, or their dtype, overflow: check the checkpoint.",
-                )
-        return found
+        return [values[start:end] for start, end in pairwise(ends)]
 
     def flat(self, batch: list[Encoded]) -> "torch.Tensor":
         """The log-probabilities of all response tokens of the batch, one row after the other."""
@@ -102,21 +128,12 @@ class Forward:
             ids[i, : len(row.ids)] = torch.tensor(row.ids)
         return ids.to(self.device)
 
-    def check_lengths(self, batch: list[Encoded]) -> None:
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        for row in batch:
-            if limit is not None and len(row.ids) > limit:
-                raise StageError(
-                    f"response {row.key} has {len(row.ids)} tokens with its prompt, the model takes {limit}",
-                    "Filter the responses to its context (max_tokens), or correct max_position_embeddings "
-                    "in its config.json.",
-                )
-
 
 class Copies:
     """A copy of the model on each device; a thread that asks waits for one that is free."""
 
     def __init__(self, copies: list[Forward]) -> None:
+        self.limit = copies[0].limit
         self.free: SimpleQueue[Forward] = SimpleQueue()
         for copy in copies:
             self.free.put(copy)

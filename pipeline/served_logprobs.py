@@ -16,12 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 from tenacity import AsyncRetrying, retry_if_exception_type
 
-from harness.client import Client, Endpoint, Transient, Unreachable, excerpt, exhausted, failure, pause
+from harness.client import (
+    Client,
+    Endpoint,
+    Refused,
+    Transient,
+    Unreachable,
+    excerpt,
+    exhausted,
+    failure,
+    pause,
+)
 from harness.errors import ServerError
 from harness.generate import Progress, hung
-from pipeline.logprobs import Encoded
+from pipeline.logprobs import Encoded, Unscorable, check_length, check_numbers
 
 Save = Callable[[Encoded, NDArray[np.float32]], None]
+Leave = Callable[[Unscorable], None]
+TOO_LONG = ("context length", "model length", "max_model_len")  # vLLM's words for a prompt that it refuses
 WATCH_EVERY = 1.0
 
 
@@ -39,7 +51,8 @@ class Completion(msgspec.Struct):
 
 
 class ServedLogprobs:
-    """Asks for rows, `concurrency` at a time, and hands each to `save` as it comes.
+    """Asks for rows, `concurrency` at a time, and hands each to `save` as it comes, or to `leave` where the
+    row itself cannot be scored. `limit` is the model's context in tokens, 0 where nothing tells it.
 
     `hang_after` is how many seconds nothing may finish while the server does not even say that it is
     well. Raises ServerError where the server dies, hangs, refuses a row, keeps failing or answers without
@@ -50,13 +63,17 @@ class ServedLogprobs:
         self,
         endpoint: Endpoint,
         save: Save,
+        leave: Leave,
         concurrency: int,
         progress: Progress,
         *,
+        limit: int = 0,
         hang_after: float = 300.0,
     ) -> None:
         self.endpoint = endpoint
         self.save = save
+        self.leave = leave
+        self.limit = limit
         self.concurrency = max(1, concurrency)
         self.hang_after = hang_after
         self.sign_of_life = time.monotonic()
@@ -79,7 +96,10 @@ class ServedLogprobs:
     async def work(self, rows: Iterator[Encoded]) -> None:
         """Takes rows until there are none left. All workers share the iterator."""
         for row in rows:
-            self.save(row, await self.ask(row))
+            try:
+                self.save(row, await self.ask(row))
+            except Unscorable as fault:
+                self.leave(fault)
             self.sign_of_life = time.monotonic()
 
     async def watch(self) -> None:
@@ -94,6 +114,8 @@ class ServedLogprobs:
                 raise hung(self.endpoint, self.hang_after)
 
     async def ask(self, row: Encoded) -> NDArray[np.float32]:
+        """Raises Unscorable for a row that is too long, with the token that vLLM must generate, or odd."""
+        check_length(row, max(0, self.limit - 1))
         try:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(Transient),
@@ -110,7 +132,14 @@ class ServedLogprobs:
                 f"{self.endpoint.label} keeps failing: {error}",
                 "every row scored so far is kept; the same command goes on once the server is well",
             ) from error
-        return understood(data, row, self.endpoint)
+        except Refused as error:
+            if any(words in error.message for words in TOO_LONG):
+                reason = "the server's context is too short"
+                raise Unscorable(row.key, reason, f"response {row.key}: {error.message}") from error
+            raise
+        logprobs = understood(data, row, self.endpoint)
+        check_numbers(row, logprobs)
+        return logprobs
 
     async def post(self, row: Encoded) -> bytes:
         """One attempt. Raises Transient where another may succeed, else ServerError."""

@@ -19,10 +19,16 @@ class State:
         self.asked = self.failed = self.answered = self.together = self.most = 0
 
 
-def scored(ids: list[int], shift: int) -> list[dict[str, Any] | None]:
+def scored(ids: list[int], shift: int, impossible: int) -> list[dict[str, Any] | None]:
     """One entry a token as vLLM words it; none for the first."""
     entries = [
-        {str(token + shift): {"logprob": -(token + place) / 1000, "rank": 1, "decoded_token": "x"}}
+        {
+            str(token + shift): {
+                "logprob": -9999.0 if token == impossible else -(token + place) / 1000,
+                "rank": 1,
+                "decoded_token": "x",
+            }
+        }
         for place, token in enumerate(ids)
     ]
     return [None, *entries[1:]]
@@ -35,6 +41,8 @@ async def answer(request: web.Request) -> web.Response:
     if state.failed < options.fail:
         state.failed += 1
         return web.json_response({"error": {"message": "engine is unwell"}}, status=500)
+    if options.refuse:
+        return web.json_response({"error": {"message": "no such request is known"}}, status=400)
     if body["max_tokens"] < 1 or len(body["prompt"]) + body["max_tokens"] > options.context:
         message = f"This model's maximum context length is {options.context} tokens."
         return web.json_response({"error": {"message": message}}, status=400)
@@ -52,7 +60,7 @@ async def answer(request: web.Request) -> web.Response:
         "index": 0,
         "text": "x",
         "finish_reason": "length",
-        "prompt_logprobs": None if found is None else scored(found, options.shift),
+        "prompt_logprobs": None if found is None else scored(found, options.shift, options.impossible),
     }
     return web.json_response({"id": "c", "model": options.answer_model or body["model"], "choices": [choice]})
 
@@ -81,6 +89,10 @@ def main() -> None:
     parser.add_argument("--hang-after", type=int, default=10**9, help="answer nothing any more after N")
     parser.add_argument("--silent", action="store_true", help="no prompt_logprobs, as servers that know none")
     parser.add_argument("--shift", type=int, default=0, help="name other tokens than those asked for")
+    parser.add_argument(
+        "--impossible", type=int, default=-1, help="a token of probability 0, as vLLM words it"
+    )
+    parser.add_argument("--refuse", action="store_true", help="400 to every request")
     parser.add_argument("--answer-model", default="", help="the model id of every answer")
     options = parser.parse_args()
     app = web.Application(client_max_size=2**26)

@@ -22,22 +22,29 @@ from harness.engines.vllm import vllm
 from harness.errors import ServerError, StageError
 from harness.evaluate import in_order
 from harness.files import write_rows
-from harness.generate import SESSION, SILENT
+from harness.generate import SESSION, SILENT, read_rows
+from harness.harmony import continued
 from harness.hub import Checkpoint, local_checkpoint
 from harness.machine import load_machine
 from harness.serve import answers, supervised
 from harness.stage import Stage
 from harness.tokens import NAME, TokenFile, TokenIndex
 from harness.types import Message
-from pipeline.logprobs import CHUNK, Copies, Encoded, Forward, chosen_logprobs, devices, loaded
-from pipeline.score import BATCH_BYTES, Place, Responses, Score, batches, encoded
+from pipeline import child, forward
+from pipeline.encoding import encoded
+from pipeline.logprobs import CHUNK, Copies, Encoded, Forward, Unscorable, chosen_logprobs, devices, loaded
+from pipeline.responses import BATCH_BYTES, Kept, Place, Response, Responses, batches
+from pipeline.score import Score
+from pipeline.scored import SHARE, UNSCORED, Unscored
 from pipeline.served_logprobs import ServedLogprobs
 from pipeline.tokenizer import StudentTokens, prompt_before
 from tests.pipeline import naive_scores
 from tests.pipeline.rows import row
 from tests.pipeline.stages import finished, run
+from tests.standins.teacher import MARKERS, TEMPLATE
 
-BASE = Path(__file__).parents[2] / "pipeline" / "micro" / "base"
+MICRO = Path(__file__).parents[2] / "pipeline" / "micro"
+BASE = MICRO / "base"
 FAKE = Path(__file__).parents[1] / "fakes" / "prompt_logprobs_server.py"
 TEXTS = (
     "<think>\n47+85: 7+5=12 so 132\n</think>\n\n\\boxed{132}",
@@ -293,18 +300,284 @@ def test_copies_on_several_devices_keep_the_rows_apart() -> None:
         assert np.abs(found[0] - alone.logprobs(batch)[0]).max() < 1e-4
 
 
-def test_a_row_beyond_the_models_context_is_named() -> None:
-    with pytest.raises(StageError, match=r"\('q', 0\) has 520 tokens with its prompt, the model takes 512"):
-        Forward(loaded(BASE, "cpu"), 1).logprobs([sequence(random.Random(0), 20, 500, 600)])
+LONG = "47+85=132. " * 200
 
 
-def test_weights_that_overflow_are_no_probabilities() -> None:
+def with_odd_rows(home: Path, odd: int) -> Stage:
+    """Two hundred short responses, and `odd` among them that the model's context does not hold."""
+    texts = list(many_texts(200))
+    for number in range(odd):
+        texts[7 + 50 * number] = LONG
+    return responses(home, tuple(texts))
+
+
+def left_out(folder: Path) -> list[Unscored]:
+    return list(read_rows(folder / UNSCORED, Unscored))
+
+
+def test_odd_rows_are_left_out_with_their_reason_and_the_others_are_scored_as_without_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(Score(responses=with_odd_rows(tmp_path, 2), model=base(tmp_path)), tmp_path)
+    found = TokenIndex(folder / NAME)
+    assert [(one.question, one.draw) for one in left_out(folder)] == [("q0", 1), ("q1", 8)]
+    assert {one.reason for one in left_out(folder)} == {"the model's context is too short"}
+    assert len(found) == 198
+    assert not found.keys() & {("q0", 1), ("q1", 8)}
+    assert (
+        "2 responses were not scored, 2 because the model's context is too short" in capsys.readouterr().out
+    )
+
+
+def test_rows_left_out_are_neither_listed_twice_nor_scored_when_a_run_goes_on(tmp_path: Path) -> None:
+    score = Score(responses=with_odd_rows(tmp_path, 2), model=base(tmp_path))
+    folder = run(score, tmp_path)
+    whole, listed = (folder / NAME).read_bytes(), (folder / UNSCORED).read_bytes()
+    for tokens_left, listed_left in (
+        (1000, len(listed)),
+        (len(whole), len(listed) - 9),
+        (0, len(listed) // 3),
+    ):
+        (folder / "stage.json").unlink()
+        (folder / NAME).write_bytes(whole[:tokens_left])
+        (folder / UNSCORED).write_bytes(listed[:listed_left])
+        run(score, tmp_path)
+        assert (folder / NAME).read_bytes() == whole
+        assert (folder / UNSCORED).read_bytes() == listed
+
+
+def test_more_odd_rows_than_one_in_a_hundred_fail_the_stage_however_often_it_is_run(tmp_path: Path) -> None:
+    assert SHARE == 0.01
+    score = Score(responses=with_odd_rows(tmp_path, 3), model=base(tmp_path))
+    for _ in range(2):
+        with pytest.raises(StageError, match="3 because the model's context is too short") as failed:
+            run(score, tmp_path)
+        assert UNSCORED in failed.value.remedy
+    assert len(left_out(tmp_path / score.key)) == 3
+
+
+def test_a_row_that_just_fits_the_context_is_scored_and_one_token_more_is_not(tmp_path: Path) -> None:
+    tokens = StudentTokens(BASE)
+    prompt = len(encoded(Response("q0", 0, "", Kept("prompt of q0")), tokens, None).prompt)
+    (room,) = (n for n in range(512) if prompt + len(tokens.ids("." * n)) == 512)
+    fits, folder = (
+        "." * room,
+        run(Score(responses=responses(tmp_path, ("." * room, *TEXTS)), model=base(tmp_path)), tmp_path),
+    )
+    assert len(TokenIndex(folder / NAME)["q0", 0].ids) == len(tokens.ids(fits))
+    with pytest.raises(StageError, match=r"\('q0', 0\) has 513 tokens with its prompt, the model takes 512"):
+        run(
+            Score(responses=responses(tmp_path, (fits + ".", *TEXTS), "more"), model=base(tmp_path)), tmp_path
+        )
+
+
+def test_weights_that_overflow_are_no_probabilities(tmp_path: Path) -> None:
     import torch
 
     broken = naive_scores.load(BASE)
     broken.model.norm.weight.data[0] = torch.inf
-    with pytest.raises(StageError, match="no number"):
-        Forward(broken, 1).logprobs([sequence(random.Random(0), 3, 10, 600)])
+    broken.save_pretrained(tmp_path / "broken")
+    for file in BASE.iterdir():
+        if "model.safetensors" not in file.name:
+            (tmp_path / "broken" / file.name).write_bytes(file.read_bytes())
+    model = local_checkpoint(tmp_path / "broken")
+    run(model, tmp_path)
+    with pytest.raises(StageError, match="no number for a token"):
+        run(Score(responses=responses(tmp_path, TEXTS), model=model), tmp_path)
+
+
+# in a child, as on a GPU --------------------------------------------------------------------
+
+
+def job(home: Path, stage: Stage, model: Checkpoint, out: Path) -> forward.Job:
+    """What the stage would hand to its child, on the CPU."""
+    out.mkdir(exist_ok=True)
+    return forward.Job(
+        responses=str(home / stage.key / "generations.jsonl"), model=str(home / model.key / "model"),
+        out=str(out), system=None, effort="", date="", gpus=0, threads=1,
+    )  # fmt: skip
+
+
+class Noted:
+    """A progress, and its counter, that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.counted: list[int] = []
+        self.opened: list[tuple[str, int, int]] = []
+        self.stop_after = 10**9
+
+    def say(self, text: str) -> None:
+        raise AssertionError(text)
+
+    @contextmanager
+    def stage(self, label: str) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def counter(self, label: str, total: int, done: int = 0) -> Iterator["Noted"]:
+        self.opened.append((label, total, done))
+        yield self
+
+    def advance(self, rows: int = 1, tokens: int = 0, failures: int = 0) -> None:
+        self.counted.append(tokens)
+        if len(self.counted) == self.stop_after:
+            raise KeyboardInterrupt
+
+
+def test_a_child_scores_to_the_same_bytes_and_tells_each_row(tmp_path: Path) -> None:
+    stage, model, noted = with_odd_rows(tmp_path, 2), base(tmp_path), Noted()
+    expected = run(Score(responses=stage, model=model), tmp_path)
+    child.run("pipeline.forward", job(tmp_path, stage, model, tmp_path / "out"), tmp_path / "out", noted)
+    for name in (NAME, UNSCORED, SESSION):
+        assert (tmp_path / "out" / name).read_bytes() == (expected / name).read_bytes()
+    assert not (tmp_path / "out" / child.LOG).exists()
+    assert noted.opened == [("scoring", 200, 0)]
+    assert len(noted.counted) == 200
+    assert sum(noted.counted) == sum(len(one.ids) for one in TokenIndex(expected / NAME).values())
+
+
+def test_an_interrupted_child_is_gone_and_another_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    stage, model, noted = responses(tmp_path, many_texts(400)), base(tmp_path), Noted()
+    expected = (run(Score(responses=stage, model=model), tmp_path) / NAME).read_bytes()
+    out, noted.stop_after = tmp_path / "out", 30
+    with pytest.raises(KeyboardInterrupt):
+        child.run("pipeline.forward", job(tmp_path, stage, model, out), out, noted)
+    assert not [file for file in Path("/proc").glob("[0-9]*/cmdline") if str(out) in text_of(file)]
+    assert 0 < (out / NAME).stat().st_size < len(expected)
+    noted = Noted()
+    child.run("pipeline.forward", job(tmp_path, stage, model, out), out, noted)
+    assert (out / NAME).read_bytes() == expected
+    assert noted.opened[0][2] >= 30
+    assert noted.opened[0][2] + len(noted.counted) == 400
+
+
+def text_of(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def test_a_childs_error_comes_in_its_own_words_and_class(tmp_path: Path) -> None:
+    stage, model, out = responses(tmp_path, TEXTS), base(tmp_path), tmp_path / "out"
+    odd = with_odd_rows(tmp_path / "odd", 3)
+    with pytest.raises(StageError, match="3 because the model's context is too short") as failed:
+        child.run("pipeline.forward", replace(job(tmp_path, stage, model, out), responses=str(
+            tmp_path / "odd" / odd.key / "generations.jsonl")), out, Noted())  # fmt: skip
+    assert "remove that file" in failed.value.remedy
+    (out / UNSCORED).unlink()
+    forward.score(job(tmp_path, stage, model, out), Noted())
+    (out / NAME).write_bytes((out / NAME).read_bytes()[:-9])
+    (out / SESSION).write_text((out / SESSION).read_text().replace("float32", "bfloat16"))
+    with pytest.raises(ServerError, match="dtype was 'bfloat16' and is now 'float32'"):
+        child.run("pipeline.forward", job(tmp_path, stage, model, out), out, Noted())
+
+
+def test_a_child_that_breaks_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    stage, model, out = responses(tmp_path, TEXTS), base(tmp_path), tmp_path / "out"
+    broken = replace(job(tmp_path, stage, model, out), model=str(tmp_path))
+    with pytest.raises(StageError, match=r"exit code 1; its log ends:[\s\S]*tokenizer.json|No such file"):
+        child.run("pipeline.forward", broken, out, Noted())
+
+
+# harmony ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def harmonious(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The micro teacher with gpt-oss's markers and a template of its kind, untrained in them."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("harmony") / "teacher"
+    tokenizer = AutoTokenizer.from_pretrained(MICRO / "teacher")
+    tokenizer.add_special_tokens({"additional_special_tokens": MARKERS, "eos_token": "<|return|>"})
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(MICRO / "teacher")
+    model.resize_token_embeddings(776)
+    model.save_pretrained(folder)
+    return folder
+
+
+SPOKEN = (
+    "<think>\n47+85: 7+5=12 so 132\n</think>\n\n\\boxed{132}",
+    "<think>\né水 — 𝄞 and\n\nmore\n\n</think>\n\n\n 7 ",
+    "<think>\nthinking that was cut off",
+    "an answer alone, twice: 水水",
+    "<think>\n\n</think>\n\n7",
+    "",
+)
+DAY = {"effort": "high", "date": "2025-08-05"}
+
+
+def as_spoken(text: str) -> Response:
+    return Response("q", 0, text, Kept("What is 47+85?"))
+
+
+@pytest.mark.parametrize("text", SPOKEN)
+def test_a_model_that_speaks_harmony_gets_the_text_in_its_channels(harmonious: Path, text: str) -> None:
+    tokens = StudentTokens(harmonious)
+    one = encoded(as_spoken(text), tokens, "Be brief.", **DAY)
+    assert tokens.tokenizer.decode(one.response, skip_special_tokens=False) == continued(text)
+    prompt = tokens.tokenizer.decode(one.prompt, skip_special_tokens=False)
+    assert "Current date: 2025-08-05\n\nReasoning: high" in prompt
+    assert prompt.endswith("<|start|>assistant")
+    assert sum(one.lengths) == len(text.encode())
+
+
+def test_tags_count_for_the_markers_that_open_messages_and_each_token_for_its_own_text(
+    harmonious: Path,
+) -> None:
+    tokens, text = StudentTokens(harmonious), SPOKEN[0]
+    one = encoded(as_spoken(text), tokens, None, **DAY)
+    ends = np.cumsum(one.lengths)
+    found = [
+        (tokens.tokenizer.id_to_token(token), text.encode()[end - length : end].decode())
+        for token, length, end in zip(one.response, one.lengths, ends, strict=True)
+    ]
+    assert [shown for token, shown in found if token == "<|message|>"] == ["<think>\n", "\n</think>\n\n"]
+    headers = ("<|channel|>", "<|end|>", "<|start|>")
+    assert {shown for token, shown in found if token in headers} == {""}
+    first = [token for token, _ in found].index("<|message|>")
+    plain = [(token, shown) for token, shown in found[first:] if shown and token != "<|message|>"]
+    assert [shown for _, shown in plain[:2]] == [
+        tokens.tokenizer.decode([tokens.tokenizer.token_to_id(token)]) for token, _ in plain[:2]
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>no line feed\n</think>\n\n7",
+        "<think>\nno blank line</think>7",
+        "<think>\na</think>b\n</think>\n\nc",
+        "<think>\na <|end|> inside\n</think>\n\n7",
+        "a marker <|message|> in an answer",
+    ],
+)
+def test_a_text_that_harmony_cannot_say_is_not_scored_as_another(harmonious: Path, text: str) -> None:
+    with pytest.raises(Unscorable, match="reads otherwise"):
+        encoded(as_spoken(text), StudentTokens(harmonious), None)
+
+
+def test_scores_in_harmony_are_the_naive_ones_and_follow_effort_and_date(
+    tmp_path: Path, harmonious: Path
+) -> None:
+    model, stage = local_checkpoint(harmonious), responses(tmp_path, SPOKEN)
+    run(model, tmp_path)
+    naive, tokens = naive_scores.load(harmonious), StudentTokens(harmonious)
+    high, low = (
+        TokenIndex(
+            run(Score(responses=stage, model=model, effort=effort, date="2025-08-05"), tmp_path) / NAME
+        )
+        for effort in ("high", "low")
+    )
+    source = Responses(tmp_path / stage.key / "generations.jsonl")
+    for place in source.places:
+        one = encoded(source.read(place), tokens, None, **DAY)
+        expected = naive_scores.logprobs(naive, one).numpy()
+        assert np.abs(high[place.key].logprobs - expected).max() < 1e-3
+        assert np.abs(high[place.key].logprobs - low[place.key].logprobs).max() > 1e-3
 
 
 def test_gpus_that_torch_does_not_see_are_not_taken_for_a_cpu() -> None:
@@ -350,10 +623,16 @@ def scoring(*switches: str) -> Iterator[Endpoint]:
         process.wait()
 
 
+def refuse(fault: Unscorable) -> None:
+    raise fault
+
+
 def served(endpoint: Endpoint, rows: list[Encoded], **changes: Any) -> dict[tuple[str, int], list[float]]:
     found: dict[tuple[str, int], list[float]] = {}
     options = {"concurrency": 4, "progress": SILENT, **changes}
-    asking = ServedLogprobs(endpoint, lambda row, values: found.update({row.key: values.tolist()}), **options)
+    asking = ServedLogprobs(
+        endpoint, lambda row, values: found.update({row.key: values.tolist()}), refuse, **options
+    )
     asyncio.run(asking.run(iter(rows)))
     return found
 
@@ -391,7 +670,7 @@ def test_each_token_gets_the_servers_number_for_its_own_position() -> None:
         (("--silent",), ServerError, "no log-probability for each of 9 prompt tokens"),
         (("--shift", "1"), ServerError, "no log-probability"),
         (("--answer-model", "other"), ServerError, "answered for the model 'other'"),
-        (("--context", "9"), Refused, "maximum context"),
+        (("--refuse",), Refused, "no such request"),
         (("--die-after", "0"), Unreachable, "keeps failing"),
     ],
 )
@@ -402,12 +681,39 @@ def test_a_server_that_cannot_score_is_named(
         served(endpoint, sequences(2)[1:])
 
 
+def test_rows_that_a_server_cannot_score_are_left_out_and_the_others_are_scored() -> None:
+    rows, faults = sequences(8), list[Unscorable]()
+    found: dict[tuple[str, int], list[float]] = {}
+
+    def save(row: Encoded, values: Any) -> None:
+        found[row.key] = values.tolist()
+
+    with scoring("--context", "39", "--impossible", str(rows[3].response[-1])) as endpoint:
+        asking = ServedLogprobs(endpoint, save, faults.append, 2, SILENT)
+        asyncio.run(asking.run(iter(rows)))
+    long = {one.key for one in rows if len(one.ids) > 38}
+    assert len(long) == 2
+    assert {fault.key for fault in faults if fault.reason == "the server's context is too short"} == long
+    assert [fault.key for fault in faults if "no number" in fault.reason] == [rows[3].key]
+    assert found == {one.key: expected(one) for one in rows if one.key not in {*long, rows[3].key}}
+
+
+def test_a_row_beyond_the_models_context_is_not_sent() -> None:
+    faults: list[Unscorable] = []
+    with scoring("--refuse") as endpoint:
+        asking = ServedLogprobs(endpoint, lambda row, values: None, faults.append, 2, SILENT, limit=9)
+        asyncio.run(asking.run(iter(sequences(2)[1:])))
+        assert asked(endpoint)["asked"] == 0
+    assert "has 9 tokens with its prompt, the model takes 8" in faults[0].message
+
+
 def test_what_a_hanging_server_said_before_is_saved() -> None:
     found: dict[tuple[str, int], Any] = {}
     with scoring("--hang-after", "5") as endpoint:
         asking = ServedLogprobs(
             endpoint,
             lambda row, values: found.update({row.key: values}),
+            refuse,
             concurrency=1,
             progress=SILENT,
             hang_after=1.0,
