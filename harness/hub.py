@@ -301,18 +301,16 @@ def listed(repo: str, commit: str, kind: Kind, hub: HubName, lock: Lock = Lock()
 
 
 def fetched(repo: str, commit: str, names: list[str], kind: Kind, hub: HubName) -> Path:
-    """The folder that holds all of these files: downloaded, or from before where the hub does not answer.
+    """The folder that holds all of these files, from before or downloaded: a commit does not change.
 
     Raises HubFailure where one is missing.
     """
     source = hub_named(hub)
-    try:
-        folder = source.download(repo, commit, names, kind)
-    except HubFailure as failure:
-        try:
-            folder = source.cached(repo, commit, names, kind)
-        except HubFailure:
-            raise failure from None
+    with suppress(HubFailure):
+        folder = source.cached(repo, commit, names, kind)
+        if not absent(folder, names):
+            return folder
+    folder = source.download(repo, commit, names, kind)
     if missing := absent(folder, names):
         raise HubFailure(f"of {len(names)} files {len(missing)} are not here, {missing[0]} among them")
     return folder
