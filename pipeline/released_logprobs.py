@@ -156,8 +156,7 @@ def lengths_in_text(ids: list[int], vocabulary: Vocabulary, text: str) -> list[i
     spelt = vocabulary.spelt(ids)
     if MARKER in spelt:
         return lengths_of_messages(spelt, text.encode())
-    plain = [b"" if number in vocabulary.special else each for number, each in zip(ids, spelt, strict=True)]
-    return byte_lengths(plain, text)
+    return byte_lengths(vocabulary.plain(ids), text)
 
 
 def lengths_of_messages(spelt: list[bytes], text: bytes) -> list[int] | None:

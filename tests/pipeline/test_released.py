@@ -19,12 +19,12 @@ from harness.serve import ServerPool
 from harness.store import Context, RunStore
 from harness.tokens import NAME, TokenFile, TokenIndex, tokens
 from harness.types import Generation, Question
+from harness.vocabulary import Vocabulary
 from pipeline.filter import Filter, Thresholds
 from pipeline.released import Released, released
 from pipeline.released_logprobs import ReleasedLogprobs, lengths_in_text
 from pipeline.sources import question_id
 from pipeline.tokenizer import StudentTokens
-from harness.vocabulary import Vocabulary
 from tests.pipeline import standins
 
 MICRO = Path(__file__).parents[2] / "pipeline" / "micro"
