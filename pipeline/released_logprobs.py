@@ -23,9 +23,9 @@ from harness.hub import UNPINNED
 from harness.stage import Stage
 from harness.store import Context
 from harness.tokens import NAME, Key, TokenFile, tokens
+from harness.vocabulary import Vocabulary
 from pipeline.released import REPOSITORY, Released
 from pipeline.tables import Row, Table, open_table
-from harness.vocabulary import Vocabulary
 
 MARKER = harmony.MESSAGE.encode()
 TAG, GAP = re.compile(rb"\s*</?think>\s*"), re.compile(rb"\s*")
