@@ -8,9 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,7 +17,7 @@ import msgspec
 from harness.chat import CLOSE, OPEN, split_reasoning
 from harness.cost import Estimator, Volume, Work, thinned
 from harness.errors import StageError
-from harness.evaluate import conversation, in_order
+from harness.evaluate import conversation
 from harness.files import write_json, write_rows
 from harness.generate import drop_torn_line, read_in_order, read_rows
 from harness.harmony import MARKER
@@ -66,8 +64,7 @@ EXACT, NEAR = (
     0.8,
 )  # shares of the copied words that are the very same: of any loop, and of the least alike
 JOURNAL = "decisions.jsonl"
-BATCH_BYTES = 2**23  # of text: two dozen of the longest responses, a core each in the tokenizer
-THREADS = 4  # some batches are in the tokenizer while another is decided, which one core does
+BATCH_BYTES = 2**24  # of text: fifty of the longest responses, a core each in the tokenizer
 NAMES: dict[repetition.Level, Reason] = {
     "paragraph": "repeated paragraph",
     "sentence": "repeated sentence",
@@ -195,24 +192,27 @@ class Filter(Stage):
     def decide_all(self, rows: Path, journal: Path, tokens: StudentTokens, context: Context) -> Decisions:
         """The decision on every response; those that the journal does not hold are made and added to it."""
         decisions = read_decisions(journal)
-        decide = partial(self.decide, tokens=tokens, special=special_tokens(tokens))
+        special = special_tokens(tokens)
         todo = (row for row in read_rows(rows, Generation) if (row.question, row.draw) not in decisions)
         with (
             context.progress.counter("filtering", count_lines(rows), done=len(decisions)) as counter,
             journal.open("ab") as file,
-            closing(in_order(decide, batches(todo), THREADS)) as decided,
         ):
-            for batch in decided:
-                file.write(msgspec.json.Encoder().encode_lines(batch))
+            for batch in batches(todo):
+                made = self.decide(batch, tokens, special)
+                file.write(msgspec.json.Encoder().encode_lines(made))
                 file.flush()
-                decisions.update(((each.question, each.draw), each.reason) for each in batch)
-                counter.advance(rows=len(batch))
+                decisions.update(((each.question, each.draw), each.reason) for each in made)
+                counter.advance(rows=len(made))
         return decisions
 
     def decide(
         self, rows: list[Generation], tokens: StudentTokens, special: re.Pattern[str]
     ) -> list[Decision]:
-        """The decisions on some responses, in their order. Length is asked last: it costs the most."""
+        """The decisions on some responses, in their order.
+
+        Length is asked last, of all at once: it costs the most, and takes a core for each response.
+        """
         found = [reason_to_drop(row, special, self.thresholds) for row in rows]
         well = [row for row, reason in zip(rows, found, strict=True) if reason is None]
         cut = iter(too_long(well, tokens, self.system, self.thresholds.max_tokens))
