@@ -26,6 +26,7 @@ from pipeline.filter import (
     Thresholds,
     batches,
     most_tokens,
+    read_decisions,
     reason_to_drop,
     repetition_reason,
     special_tokens,
@@ -380,6 +381,14 @@ def test_what_an_interrupted_run_decided_is_not_decided_again_and_its_torn_line_
     dropped = [(one.question, one.reason) for one in read_rows(filtered / "dropped.jsonl", Dropped)]
     assert dropped == [("q0", "too long"), ("q2", "no thinking")]
     assert not (filtered / JOURNAL).exists()
+
+
+def test_a_torn_line_leaves_the_journal_before_another_is_written_behind_it(tmp_path: Path) -> None:
+    whole = b'{"question":"q0","draw":1,"reason":null}\n'
+    journal = tmp_path / JOURNAL
+    journal.write_bytes(whole + b'{"question":"q2","dr')
+    assert read_decisions(journal) == {("q0", 1): None}
+    assert journal.read_bytes() == whole
 
 
 def test_batches_hold_every_row_once_in_order_and_end_where_they_are_full() -> None:
