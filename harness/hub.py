@@ -47,7 +47,7 @@ SHARD = re.compile(r"(.*)-\d{5}-of-(\d{5})\.")
 SHOWN = 12
 
 
-class NotFound(DataError):
+class MissingDataError(DataError):
     """Data that is neither in the data folder nor to be had from the hub."""
 
 
@@ -204,8 +204,8 @@ def find_files(
 ) -> FoundFiles:
     """All files that match the first of `patterns` that matches any, from the folder `data` or the hub.
 
-    Patterns are of paths in the repository; `*` matches across folders. Raises NotFound where there are
-    none, and DataError where one of `…-00003-of-00010` is missing.
+    Patterns are of paths in the repository; `*` matches across folders. Raises MissingDataError where
+    there are none, and DataError where one of `…-00003-of-00010` is missing.
     """
     check_revision(repo, revision)
     wanted = list(patterns)
@@ -407,14 +407,14 @@ def not_found(
     places: list[Path],
     failure: HubFailure,
     terms: str,
-) -> NotFound:
+) -> MissingDataError:
     """The error for data that is neither in the folder nor to be had from the Hub."""
     looked = ", ".join(map(described_place, places)) or "no data folder was given"
     local = aliases[0] if aliases else f"{repo}/{names[0]}"
     remedy = f"Put it at {local} under the data folder (--data DIR or HARNESS_DATA), or connect to the hub."
     if failure.gated or terms:
         remedy = f"{terms or 'The data set is gated.'} Then `hf auth login`. {remedy}"
-    return NotFound(
+    return MissingDataError(
         f"{repo} at revision {revision}: {' or '.join(names)} not found. "
         f"Looked in: {looked}; the hub: {failure}",
         remedy.strip(),

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from harness.hub import NotFound
+from harness.hub import MissingDataError
 from harness.machine import Machine
 from pipeline.tables import Row, Table, open_table
 
@@ -79,7 +79,7 @@ class Elsewhere:
     def read(self, place: Place, numbers: set[int], machine: Machine, looked: LookedUp) -> None:
         try:
             opened = open_table(place.table, machine)
-        except NotFound:
+        except MissingDataError:
             looked.missing.add((place.dataset, place.split))
             return
         looked.origins[f"{place.dataset} {place.split}"] = opened.found.origin

@@ -253,7 +253,7 @@ def test_a_part_of_a_download_is_not_the_whole_even_without_a_network(
     hub.shutdown()
     hub.server_close()
     told = ask(hub, tmp_path, FIND, name, "*.jsonl")
-    assert "NotFound" in told
+    assert "MissingDataError" in told
     assert told.splitlines()[-1] == "None"
     assert "test.jsonl" in ask(hub, tmp_path, FIND, name, "test*").splitlines()[-1]
 
