@@ -4,6 +4,9 @@ The real stages run, through real servers, forward passes and trainers, in a scr
 when the time is up. Start-up is not counted: the clock starts with the first request, batch or step.
 """
 
+import os
+import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -113,14 +116,19 @@ def between(arrivals: list[Arrival], skipped: int) -> tuple[list[Arrival], float
     return arrivals, arrivals[-1].at
 
 
+def prompts_of(benchmark: Benchmark, data: Path | None) -> tuple[str, ...]:
+    """A benchmark's questions as they would be asked."""
+    return tuple(benchmark.render(question, 0)[0] for question in benchmark.load(data))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Posed(Stage):
     """Writes questions.jsonl: a benchmark's questions, to be asked as training questions are."""
 
-    prompts: tuple[str, ...]
+    benchmark: Benchmark
 
     def run(self, out: Path, context: Context) -> None:
-        rows = enumerate(self.prompts)
+        rows = enumerate(prompts_of(self.benchmark, context.machine.data))
         write_rows(out / "questions.jsonl", (Question(id=f"{n:06}", domain="", prompt=p) for n, p in rows))
 
 
@@ -129,17 +137,25 @@ class Texts(Stage):
     """Writes generations.jsonl: rows of `length` tokens of a model, made of benchmark questions."""
 
     model: Stage
-    prompts: tuple[str, ...]
+    benchmark: Benchmark
     rows: int
     length: int
 
     def run(self, out: Path, context: Context) -> None:
         tokens = StudentTokens(context.path(self.model) / "model")
-        write_rows(out / "generations.jsonl", (self.row(number, tokens) for number in range(self.rows)))
+        made = Rows(prompts_of(self.benchmark, context.machine.data), self.length, tokens)
+        write_rows(out / "generations.jsonl", map(made.row, range(self.rows)))
 
-    def row(self, number: int, tokens: StudentTokens) -> Generation:
+
+class Rows:
+    """Rows of `length` tokens, one prompt after the other."""
+
+    def __init__(self, prompts: tuple[str, ...], length: int, tokens: StudentTokens) -> None:
+        self.prompts, self.length, self.tokens = prompts, length, tokens
+
+    def row(self, number: int) -> Generation:
         prompt = self.prompts[number % len(self.prompts)]
-        text = self.text(number, tokens)
+        text = self.text(number)
         return Generation(
             question=f"calibration-{number:06}",
             draw=0,
@@ -159,19 +175,19 @@ class Texts(Stage):
             kept={"domain": "", "prompt": prompt},
         )
 
-    def text(self, number: int, tokens: StudentTokens) -> str:
+    def text(self, number: int) -> str:
         """The prompts from the `number`th on, one after the other, cut to the length."""
         found, count = "", 0
         for prompt in islice(cycle(self.prompts), number % len(self.prompts), None):
             found += prompt + "\n"
-            count += tokens.count(prompt)
+            count += self.tokens.count(prompt)
             if count >= self.length:
-                return tokens.prefix(found, self.length)
+                return self.tokens.prefix(found, self.length)
         raise AssertionError("unreachable")
 
 
 class Calibration:
-    """The measurements of one recipe on one machine."""
+    """The measurements of one recipe on one machine. Its other nodes do not take part."""
 
     def __init__(
         self,
@@ -183,10 +199,11 @@ class Calibration:
         download: bool,
         say: Say,
     ) -> None:
-        self.store, self.recipe, self.machine, self.here = store, recipe, machine, here
+        alone = replace(machine, training=replace(machine.training, nodes=1))
+        self.store, self.recipe, self.machine, self.here = store, recipe, alone, here
         self.seconds, self.download, self.say = seconds, download, say
         self.estimator = Estimator(store, recipe.assumed or Assumptions(), machine.data)
-        self.lacks = Lacks(machine, here)
+        self.lacks = Lacks(self.machine, here)
 
     def works(self) -> dict[What, Stage]:
         """The first stage of each kind of work, model and engine, in the order of the recipe."""
@@ -199,6 +216,7 @@ class Calibration:
 
     def rates(self) -> Iterator[Rate]:
         """Each speed as soon as it is measured; says what cannot be, and why."""
+        sweep(self.store.root)
         for what, stage in self.works().items():
             kind, model, engine = what
             named = f"{kind} {model} ({engine})"
@@ -238,9 +256,7 @@ class Calibration:
     @cached_property
     def prompts(self) -> tuple[str, ...]:
         assert self.benchmark is not None
-        return tuple(
-            self.benchmark.render(question, 0)[0] for question in self.benchmark.load(self.machine.data)
-        )
+        return prompts_of(self.benchmark, self.machine.data)
 
     def rate(self, what: What, stage: Stage) -> Rate:
         """The speed of one kind of work, measured in a folder that goes with it."""
@@ -248,7 +264,9 @@ class Calibration:
         assert model is not None
         root = self.estimator.root(model)
         self.store.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".calibrate-", dir=self.store.root) as folder:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{own_prefix()}{os.getpid()}-", dir=self.store.root
+        ) as folder:
             with self.context(self.store, 1) as (context, _):
                 path = self.store.build(root, context)
             scratch = RunStore(Path(folder))
@@ -287,9 +305,10 @@ class Calibration:
 
     def sampled(self, stage: Sample, root: Stage) -> Sample:
         """A benchmark's questions asked as the recipe samples: with log-probabilities and its effort."""
+        assert self.benchmark is not None
         return replace(
             stage,
-            questions=Posed(prompts=self.prompts),
+            questions=Posed(benchmark=self.benchmark),
             teacher=root,
             sampling=shortened(stage.sampling),
             per_domain=(),
@@ -313,7 +332,7 @@ class Calibration:
 
     def train(self, what: What, stage: Sft, root: Stage, store: RunStore) -> Rate:
         """A few optimiser steps. On large models a step has one sequence a GPU, not the recipe's batch."""
-        devices = 1 if stage.trainer == "trl" else max(1, self.machine.gpus) * self.machine.training.nodes
+        devices = 1 if stage.trainer == "trl" else max(1, self.machine.gpus)
         batch = min(stage.batch, devices * max(1, LEAST_TOKENS // 4 // stage.cutoff))
         own = replace(stage, base=root, batch=batch, epochs=1)
         length = self.length(stage.data, root, store, stage.cutoff)
@@ -325,7 +344,8 @@ class Calibration:
         return self.made(what, round(share * self.tokens(own, store)), seconds, devices)
 
     def texts(self, root: Stage, rows: int, length: int) -> Texts:
-        return Texts(model=root, prompts=self.prompts, rows=rows, length=length)
+        assert self.benchmark is not None
+        return Texts(model=root, benchmark=self.benchmark, rows=rows, length=length)
 
     def length(self, like: Stage, root: Stage, store: RunStore, limit: int) -> int:
         """The mean tokens of a stage's responses, with room for a prompt in context and limit."""
@@ -361,6 +381,20 @@ class Calibration:
             tokens=tokens,
             seconds=round(seconds, 3),
         )
+
+
+def own_prefix() -> str:
+    """How this computer's scratch folders begin, before the process's number: others may share the disk."""
+    return f".calibrate-{platform.node()}-"
+
+
+def sweep(runs: Path) -> None:
+    """Removes the scratch folders of calibrations on this computer that were killed."""
+    prefix = own_prefix()
+    for folder in runs.glob(".calibrate-*"):
+        process = folder.name.removeprefix(prefix).partition("-")[0]
+        if folder.name.startswith(prefix) and process.isdigit() and not Path("/proc", process).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def shortened(sampling: Sampling) -> Sampling:

@@ -70,7 +70,8 @@ class Lacks:
             yield Lack(what=error.message, remedy=error.remedy)
 
     def gpus(self, work: Work, size: Size | None) -> Iterator[Lack]:
-        """GPUs with memory for the model: one for a forward pass or TRL, all together for the rest."""
+        """GPUs with memory for the model: one for a forward pass or TRL, all of this machine for a server,
+        and those of all nodes for a training."""
         if size is None:
             return
         needed = size.parameters * TRAINING_BYTES if work.kind == "train" else size.bytes * ROOM
@@ -83,7 +84,8 @@ class Lacks:
             if size.parameters > CPU_LIMIT:
                 yield Lack(what=f"no GPU for {model}", remedy=remedy)
             return
-        usable = 1 if work.engine in IN_PROCESS else self.here.gpus * self.machine.training.nodes
+        nodes = self.machine.training.nodes if work.kind == "train" else 1
+        usable = 1 if work.engine in IN_PROCESS else self.here.gpus * nodes
         if self.here.gpu_bytes and least > usable:
             yield Lack(what=f"too little GPU memory for {model}", remedy=remedy)
 

@@ -1,18 +1,34 @@
 """Calibration: what counts as a speed, and that the real stages give one and leave nothing behind."""
 
+import json
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.gpqa import gpqa_diamond
+from benchmarks.micro import micro_math
 from harness.errors import StageError
 from harness.hardware import Hardware
 from harness.hub import Checkpoint
-from harness.machine import EngineSettings, Machine
+from harness.machine import EngineSettings, Machine, TrainingSettings
 from harness.recipe import Recipe, Row
 from harness.store import RunStore
-from pipeline.calibrate import Arrival, Calibration, Recorder, Recording, TimeUp, between
+from pipeline.calibrate import (
+    Arrival,
+    Calibration,
+    Posed,
+    Recorder,
+    Recording,
+    Texts,
+    TimeUp,
+    between,
+    own_prefix,
+    prompts_of,
+    sweep,
+)
 from pipeline.filter import Filter, Thresholds
 from pipeline.recipes.dasd_micro import recipe
 from pipeline.score import Score
@@ -86,6 +102,39 @@ def test_the_real_stage_gives_a_speed_and_leaves_its_model_alone(
     assert left <= {"checkpoint", ".locks"}
     assert not list((tmp_path / "runs").glob(".calibrate-*"))
     assert any("vllm): not measured, the environment of vllm is not set up" in line for line in said)
+
+
+def process_that_ended() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_calibration_left_is_removed_and_what_a_living_one_uses_is_not(tmp_path: Path) -> None:
+    here, others = own_prefix(), ".calibrate-another computer-"
+    dead = process_that_ended()
+    names = [f"{here}{dead}-a", f"{here}{os.getpid()}-b", f"{others}{dead}-c", "stages"]
+    for name in names:
+        (tmp_path / name / "stages").mkdir(parents=True)
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
+
+
+def test_no_question_of_a_benchmark_is_part_of_an_identity() -> None:
+    model = Checkpoint(source="org/absent", revision="unpinned")
+    stages = (Texts(model=model, benchmark=micro_math, rows=2, length=3), Posed(benchmark=micro_math))
+    prompts = prompts_of(micro_math, None)
+    assert len(prompts) > 10
+    for stage in stages:
+        told = json.dumps(stage.identity, ensure_ascii=False)
+        assert micro_math.name in told
+        assert not [prompt for prompt in prompts if json.dumps(prompt, ensure_ascii=False)[1:-1] in told]
+
+
+def test_other_nodes_do_not_take_part(tmp_path: Path) -> None:
+    machine = Machine(gpus=0, training=TrainingSettings(nodes=4))
+    made = Calibration(RunStore(tmp_path), recipe, machine, HERE, SECONDS, False, print)
+    assert made.machine.training.nodes == made.lacks.machine.training.nodes == 1
 
 
 def test_what_cannot_run_here_is_said_with_its_reason_and_nothing_is_downloaded(tmp_path: Path) -> None:

@@ -67,6 +67,11 @@ def test_the_gpus_of_other_nodes_train_too() -> None:
     assert gpu_lacks(TRAIN, cards(1, 80), nodes=2) == []
 
 
+def test_a_server_does_not_reach_the_gpus_of_other_nodes() -> None:
+    assert gpu_lacks(GENERATE, cards(1, 8), nodes=2)
+    assert gpu_lacks(replace(GENERATE, kind="score"), cards(1, 8), nodes=2)
+
+
 def test_gpus_whose_memory_is_unknown_are_not_doubted() -> None:
     assert gpu_lacks(TRAIN, Hardware(device="GPU", gpus=1)) == []
 
