@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipeline.logprobs import Encoded, Forward, loaded
+from pipeline.logprobs import Encoded, Forward, chosen_logprobs, loaded
 from pipeline.quiet import quiet
 from tests.pipeline import naive_scores
 
@@ -24,6 +24,7 @@ Way = Literal["chunked", "naive"]
 VOCABULARY = 151_936  # Qwen3's
 PROMPT = 64
 BOTH_FIT = 2_048
+TOLERANCE = 1e-3  # in log-probability
 
 QWEN3_4B = {
     "vocab_size": VOCABULARY,
@@ -136,8 +137,27 @@ def both_ways(model: Path) -> str:
     )
 
 
+def off(model: Any, tokens: int) -> float:
+    """The largest difference between our log-probabilities and the naive ones of the same hidden states.
+
+    The naive ones: all logits at once, of states and head turned to float32, and torch's own log-softmax.
+    """
+    import torch
+
+    row, head = sequence(tokens), model.get_output_embeddings()
+    with torch.inference_mode():
+        ids = torch.tensor([row.ids], device=model.device)
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, :-1]
+        ours = chosen_logprobs(hidden, ids[0, 1:], head)
+        table = (hidden.float() @ head.weight.float().T).log_softmax(-1)
+        return float((ours - table.gather(1, ids[0, 1:, None]).squeeze(1)).abs().max())
+
+
 def on_gpu(tokens: int = 16_384, rounds: int = 3) -> str:
-    """A randomly initialised Qwen3-4B on one row: tokens/s and the share of the chip's peak."""
+    """A randomly initialised Qwen3-4B on one row: tokens/s and the share of the chip's peak.
+
+    Raises AssertionError where its numbers are not the naive ones within TOLERANCE.
+    """
     import torch
     from transformers import AutoModelForCausalLM, Qwen3Config
 
@@ -147,7 +167,13 @@ def on_gpu(tokens: int = 16_384, rounds: int = 3) -> str:
         config = Qwen3Config(**QWEN3_4B)
         drawn = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
     forward, row = Forward(drawn.eval(), threads=1), sequence(tokens)
+    apart = off(drawn, BOTH_FIT)
+    if not apart <= TOLERANCE:
+        raise AssertionError(
+            f"log-probabilities are off by {apart:.1e}, at most {TOLERANCE:.0e} was expected"
+        )
     forward.logprobs([row])
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before, started = torch.cuda.memory_allocated(), time.perf_counter()
     for _ in range(rounds):
@@ -157,7 +183,8 @@ def on_gpu(tokens: int = 16_384, rounds: int = 3) -> str:
     name = torch.cuda.get_device_name(0)
     return (
         f"Qwen3-4B at {tokens:,} tokens on {name}: {tokens / seconds:,.0f} tokens/s, "
-        f"{share_of_peak(name, operations(tokens), seconds)}, {peak} above the model"
+        f"{share_of_peak(name, operations(tokens), seconds)}, {peak} above the model, "
+        f"off by {apart:.1e} at most over {BOTH_FIT:,} tokens"
     )
 
 
