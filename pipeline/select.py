@@ -27,6 +27,7 @@ import numpy as np
 
 from harness import tokens
 from harness.chat import CLOSE, OPEN
+from harness.cost import Estimator, Volume, Work
 from harness.errors import StageError
 from harness.files import write_json, write_rows
 from harness.generate import count_rows, read_in_order
@@ -178,6 +179,19 @@ class Select(Stage):
                 f"{self.minimum_differing:.0%} are needed",
                 "The teacher answers too uniformly: sample more candidates or at a higher temperature.",
             )
+
+    def expected(self, estimator: Estimator) -> Volume:
+        keep, budget, found = dict(self.keep_in), dict(self.budget), {}
+        for domain, one in estimator.volume(self.responses).domains.items():
+            each = min(keep.get(domain, self.keep), one.rows / max(one.questions, 1))
+            rows = min(each * one.questions, budget.get(domain, math.inf))
+            found[domain] = one.part(rows, min(rows, one.questions))
+        return Volume(domains=found)
+
+    def work(self, estimator: Estimator) -> Work:
+        rows = ", ".join(f"{count:,} {domain}" for domain, count in self.budget)
+        setting = f"{self.method}, {rows or f'{self.keep} of each question'}"
+        return Work(disk=estimator.text_bytes(estimator.volume(self)), setting=setting)
 
 
 def key(row: Generation) -> Key:

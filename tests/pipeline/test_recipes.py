@@ -108,3 +108,9 @@ def test_no_revision_was_invented() -> None:
         for stage in stages(recipe):
             if stage.kind == "checkpoint":
                 assert stage.identity["revision"] == "unpinned"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_stage_of_a_recipe_says_what_it_takes(name: str) -> None:
+    silent = {stage.kind for stage in stages(RECIPES[name]) if type(stage).work is Stage.work}
+    assert silent <= {"checkpoint"}
