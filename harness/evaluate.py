@@ -21,7 +21,7 @@ from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
 from harness.errors import SandboxError
 from harness.files import write_json, write_rows
 from harness.generate import drop_torn_line, generate, keys_of, read_rows
-from harness.proof import carries_effort, prove_sampling
+from harness.proof import carries_effort, prove_sampling, prove_tokens
 from harness.sandboxes import Sandbox
 from harness.stage import Json, Service, Stage
 from harness.store import Context
@@ -60,6 +60,7 @@ def ask(requests: Iterable[Request], total: int, service: Service, out: Path, co
         return
     endpoint = context.endpoint(service)
     honoured = prove_sampling(endpoint, service.sampling) + carries_effort(endpoint, first)
+    prove_tokens(endpoint, first)
     with context.progress.counter("generating", total, done=len(done)) as counter:
         generate(
             chain((first,), todo),

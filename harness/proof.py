@@ -38,6 +38,25 @@ def carries_effort(endpoint: Endpoint, request: Request) -> tuple[str, ...]:
     return ("effort",) if request.effort and is_rendered(request, endpoint) else ()
 
 
+def prove_tokens(endpoint: Endpoint, request: Request) -> None:
+    """Raises ServerError where a request wants tokens that this endpoint, of all its kind, does not send:
+    before thousands of responses are paid for that selection could not use."""
+
+    short = replace(request.sampling, max_tokens=min(PROOF_TOKENS, request.sampling.max_tokens))
+
+    async def some() -> list[Response]:
+        asked = [replace(request, sampling=short, seed=request.seed + more) for more in range(3)]
+        async with Client(endpoint) as client:
+            return [await client.complete(each) for each in asked]
+
+    wanted = request.logprobs and endpoint.engine.logprobs
+    if wanted and all(response.tokens is None for response in asyncio.run(some())):
+        raise ServerError(
+            f"{endpoint.label} serving {endpoint.model} sends no log-probabilities of the tokens it samples",
+            "divergence-aware selection needs them: sample through vllm or sglang",
+        )
+
+
 async def proven(endpoint: Endpoint, sampling: Sampling) -> tuple[str, ...]:
     async with Client(endpoint, connections=8) as client:
         if sampling.temperature == 0 or (endpoint.sampling is None and endpoint.engine.local):

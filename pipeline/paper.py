@@ -12,6 +12,7 @@ from benchmarks.aime import aime24, aime25
 from benchmarks.gpqa import gpqa_diamond
 from benchmarks.livecodebench import lcb_all, lcb_v5, lcb_v6
 from harness.benchmark import Benchmark
+from harness.discover import find_engine
 from harness.hub import UNPINNED, Checkpoint
 from harness.stage import Stage
 from harness.types import Sampling
@@ -142,10 +143,17 @@ def kept(scale: Scale, responses: Stage) -> Filter:
     return Filter(responses=responses, student=scale.student, thresholds=scale.thresholds, system=SYSTEM)
 
 
-def divergent(scale: Scale, responses: Filter, teacher: Stage, budget: Rows) -> Select:
-    """§4: the responses richest in Teacher Sentences."""
-    student = Score(responses=responses, model=scale.student, system=SYSTEM)
-    return Select(responses=responses, teacher=teacher, student=student, keep_in=KEEP_IN, budget=budget)
+def divergent(scale: Scale, responses: Filter, sampled: Sample, budget: Rows) -> Select:
+    """§4: the responses richest in Teacher Sentences. The teacher's side is what sampling kept, or a forward
+    pass where the engine gives no log-probabilities."""
+    forward = Score(responses=responses, model=scale.teacher, effort=sampled.effort, date=sampled.date)
+    return Select(
+        responses=responses,
+        teacher=sampled if find_engine(sampled.engine).logprobs else forward,
+        student=Score(responses=responses, model=scale.student, system=SYSTEM),
+        keep_in=KEEP_IN,
+        budget=budget,
+    )
 
 
 def at_random(responses: Filter, budget: Rows) -> Select:

@@ -25,7 +25,7 @@ from harness.generate import (
     read_rows,
 )
 from harness.machine import Machine
-from harness.proof import prove_sampling, tempered
+from harness.proof import prove_sampling, prove_tokens, tempered
 from harness.serve import ServerPool
 from harness.types import Generation, Sampling
 from tests.fakes.engine import WARM, FakeEngine, FakeFixedEngine, checkpoint, request, running
@@ -87,6 +87,15 @@ def test_a_second_run_asks_nothing(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_holds_no_key(tmp_path: Path) -> None:
     assert keys_of(tmp_path / "rows.jsonl") == set()
+
+
+def test_an_endpoint_that_sends_no_tokens_is_found_out_before_it_is_paid() -> None:
+    with running("--no-logprobs") as endpoint:
+        prove_tokens(endpoint, request())
+        with pytest.raises(ServerError, match="sends no log-probabilities"):
+            prove_tokens(endpoint, request(logprobs=True))
+    with running() as endpoint:
+        prove_tokens(endpoint, request(logprobs=True))
 
 
 def test_a_request_named_twice_is_asked_once(tmp_path: Path) -> None:

@@ -112,7 +112,11 @@ def teacher(shop: Workshop) -> None:
 
 
 def mixed_policy(shop: Workshop) -> None:
-    """Table 5: the student's own beginnings learned, or masked (TRL: LLaMA-Factory cannot mask)."""
+    """Table 5: the student's own beginnings learned, or masked.
+
+    LLaMA-Factory cannot mask a part of a response, so that row is TRL's, which trains in float32 on one
+    device: at the paper's size no GPU of today holds it, and nobody has run it.
+    """
     baseline = shop.row("baseline", LOW, MATH_50K, "das")
     scale = replace(shop.scale, drafts=min(shop.scale.drafts, paper.ABLATION_DRAFTS))
     mixed = paper.mixed_policy(scale, baseline, shop.stages["selected-baseline"], shop.engine, shop.effort)

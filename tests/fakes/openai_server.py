@@ -120,7 +120,9 @@ def completion(
     choice: dict[str, Any] = {
         "index": 0,
         "finish_reason": options.finish or ("stop" if stopped else "length"),
-        "logprobs": logprobs(words, chat, stopped) if body.get("logprobs") else None,
+        "logprobs": logprobs(words, chat, stopped)
+        if body.get("logprobs") and not options.no_logprobs
+        else None,
         **({"token_ids": list(range(len(words) + stopped))} if body.get("return_token_ids") else {}),
         **({"message": message} if chat else {"text": text}),
     }
@@ -235,6 +237,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--ignore-temperature", action="store_true", help="sample even at temperature 0")
     parser.add_argument("--greedy", action="store_true", help="never sample")
     parser.add_argument("--openai-only", action="store_true", help="400 for parameters OpenAI does not know")
+    parser.add_argument("--no-logprobs", action="store_true", help="send none, whoever asks")
     parser.add_argument("--context", type=int, default=0, help="400 over this many characters and tokens")
     return parser.parse_args(arguments)
 

@@ -10,6 +10,7 @@ from harness.store import readable
 from pipeline import paper
 from pipeline.recipes.dasd_4b import ENTRIES, dasd_4b
 from pipeline.sample import Sample
+from pipeline.score import Score
 from pipeline.select import Select
 from pipeline.sft import Sft
 from reports.published import claims, load_published
@@ -100,6 +101,13 @@ def test_every_teacher_of_the_paper_is_told_its_effort_and_its_day() -> None:
     for stage in RECIPES["dasd-4b"].stages.values():
         if isinstance(stage, Sample):
             assert (stage.effort, stage.date) == ("high", "2025-08-05")
+
+
+def test_an_engine_without_log_probabilities_has_the_teacher_score_its_own_text() -> None:
+    select = dasd_4b("questions", "transformers").stages["selected-low"]
+    assert isinstance(select, Select)
+    assert isinstance(select.teacher, Score)
+    assert (select.teacher.effort, select.teacher.date) == ("high", "2025-08-05")
 
 
 def test_no_revision_was_invented() -> None:
