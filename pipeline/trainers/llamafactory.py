@@ -7,6 +7,7 @@ It runs in the stage's directory on files laid out as the report's are: `train.y
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -45,11 +46,18 @@ INDEX = "{{idx}}"
 POLL = 0.5
 GRACE = 10.0
 
-# What would have LLaMA-Factory run something else than its trainer, or look for data elsewhere.
-MISLEADING = (
-    *("USE_V1", "USE_RAY", "USE_KT", "USE_MCA", "USE_MODELSCOPE_HUB", "USE_OPENMIND_HUB"),
-    *("ALLOW_EXTRA_ARGS", "RDZV_ID", "MIN_NNODES", "MAX_NNODES", "LLAMABOARD_ENABLED"),
-    *("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HF_TOKEN"),
+# Names of variables that LLaMA-Factory must not inherit, in any case: those that would have it run something
+# else than its trainer or look for data elsewhere, those by which a job's scheduler or launcher would have it
+# wait for other processes, and keys. A POSIX extended expression, because `node.sh` hands it to grep.
+HIDDEN = "|".join(
+    (
+        "^(USE_V1|USE_RAY|USE_KT|USE_MCA|USE_MODELSCOPE_HUB|USE_OPENMIND_HUB|ALLOW_EXTRA_ARGS)$",
+        "^(LLAMABOARD_ENABLED|PYTHONPATH|PYTHONHOME|VIRTUAL_ENV|OPTIM_TORCH|FORCE_TORCHRUN)$",
+        "^(NNODES|NODE_RANK|MASTER_ADDR|MASTER_PORT|NPROC_PER_NODE|MAX_RESTARTS|RDZV_ID|MIN_NNODES)$",
+        "^(MAX_NNODES|RANK|WORLD_SIZE|((LOCAL|GROUP|ROLE)_(RANK|WORLD_SIZE))|GROUP_WORLD_SIZE|ROLE_NAME)$",
+        "^(PET|TORCHELASTIC|ACCELERATE|OMPI_COMM|PMI|MV2_COMM)_",
+        "TOKEN|SECRET|API_KEY|PASSWORD|CREDENTIAL",
+    )
 )
 
 
@@ -77,11 +85,9 @@ def run(stage: "Sft", base: Path, out: Path, context: Context) -> None:
     discard_torn(out / OUTPUT)
     command = [str(python), "-m", "llamafactory.cli", "train", "train.yaml"]
     if machine.training.nodes > 1:
-        write_whole(out / NODE, node_script(command, python, out, machine).encode())
-        (out / NODE).chmod(0o700)  # it holds what machine.toml sets, keys perhaps
+        write_private(out / NODE, node_script(command, python, out, machine).encode())
         context.progress.say(f"on each other node, run: sh {out / NODE} RANK (from 1)")
-    environment = {**inherited(machine, os.environ), **own_environment(python, out, machine, "0")}
-    follow(command, environment, out, context)
+    follow(command, environment(python, out, machine), out, context)
 
 
 def write_settings(stage: "Sft", base: Path, out: Path, machine: Machine) -> None:
@@ -149,45 +155,80 @@ def tell_other_template(stage: "Sft", tokens: StudentTokens, context: Context) -
         )
 
 
-def inherited(machine: Machine, environment: Mapping[str, str]) -> dict[str, str]:
+def hidden(machine: Machine) -> str:
+    """HIDDEN, and the name of the key of the remote engine."""
+    return f"{HIDDEN}|^{re.escape(machine.engine('remote').api_key_env)}$"
+
+
+def inherited(machine: Machine, found: Mapping[str, str]) -> dict[str, str]:
     """The harness's environment without what would mislead LLaMA-Factory, and without keys."""
-    hidden = {*MISLEADING, machine.engine("remote").api_key_env}
-    return {name: value for name, value in environment.items() if name not in hidden}
+    unwanted = re.compile(hidden(machine), re.IGNORECASE)
+    return {name: value for name, value in found.items() if not unwanted.search(name)}
 
 
-def own_environment(python: Path, out: Path, machine: Machine, rank: str) -> dict[str, str]:
-    """What the process needs beyond an ordinary environment. `rank` is the node's."""
-    settings = {
+def environment(python: Path, out: Path, machine: Machine) -> dict[str, str]:
+    """The whole environment of the process on the first node."""
+    return {
+        **inherited(machine, os.environ),
         "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        **own_environment(out, machine),
+        **of_rank(out, "0"),
+    }
+
+
+def own_environment(out: Path, machine: Machine) -> dict[str, str]:
+    """What the process needs beyond an ordinary environment, the same on every node."""
+    training, several = machine.training, machine.training.nodes > 1
+    settings = {
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_CACHE": f"{out / CACHE}/{rank}",
         "WANDB_MODE": "disabled",
         **machine.engine("llamafactory").environment,
+        "NNODES": str(training.nodes),
+        "MASTER_ADDR": training.master_address if several else "127.0.0.1",
+        "MAX_RESTARTS": "0",
     }
     if not machine.gpus:
         settings |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(machine.train_threads)}
-    if machine.gpus or machine.training.nodes > 1:
+    if machine.gpus or several:
         # DeepSpeed wants torchrun even for one GPU.
         settings |= {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(max(1, machine.gpus))}
-    if machine.training.nodes > 1:
-        settings |= {
-            "NNODES": str(machine.training.nodes),
-            "NODE_RANK": rank,
-            "MASTER_ADDR": machine.training.master_address,
-            "MASTER_PORT": str(machine.training.master_port),
-        }
+    if several:
+        settings["MASTER_PORT"] = str(training.master_port)
     return settings
 
 
+def of_rank(out: Path, rank: str) -> dict[str, str]:
+    """What differs between the nodes."""
+    return {"NODE_RANK": rank, "HF_DATASETS_CACHE": f"{out / CACHE}/{rank}"}
+
+
 def node_script(command: list[str], python: Path, out: Path, machine: Machine) -> str:
-    """What joins another node: `sh node.sh RANK`, with the same folders mounted."""
-    settings = own_environment(python, out, machine, "$1")
-    assigned = " ".join(f'{name}="{value}"' for name, value in settings.items() if name != "PATH")
-    return (
-        f'#!/bin/sh\ncd {shlex.quote(str(out))} && exec env PATH={shlex.quote(str(python.parent))}:"$PATH" '
-        f"{assigned} {shlex.join(command)}\n"
-    )
+    """What joins another node: `sh node.sh RANK`, with the same folders mounted.
+
+    It hides of that node's environment what is hidden of this one's.
+    """
+    assigned = [f"{name}={shlex.quote(value)}" for name, value in own_environment(out, machine).items()]
+    ranked = [f'{name}={shlex.quote(value)}"$1"' for name, value in of_rank(out, "").items()]
+    names = "env | sed -n 's/^\\([A-Za-z_][A-Za-z0-9_]*\\)=.*/\\1/p'"
+    return f"""#!/bin/sh
+cd {shlex.quote(str(out))} || exit 1
+for name in $({names} | grep -Ei {shlex.quote(hidden(machine))}); do
+    unset "$name"
+done
+PATH={shlex.quote(str(python.parent))}:"$PATH"
+export PATH
+exec env {" ".join([*assigned, *ranked])} {shlex.join(command)}
+"""
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Writes a file that nobody else could ever read: it holds what machine.toml sets, keys perhaps."""
+    aside = path.with_name(f".{path.name}")
+    aside.unlink(missing_ok=True)
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    aside.rename(path)
 
 
 def follow(command: list[str], environment: dict[str, str], out: Path, context: Context) -> None:
@@ -273,7 +314,8 @@ def keep(stage: "Sft", base: Path, out: Path) -> None:
 
 
 def clear(out: Path) -> None:
-    """Removes what only an unfinished training needs: optimizer states and copies of the data."""
+    """Removes what only an unfinished training needs: optimizer states, copies of the data, node.sh."""
     for leftover in (out / OUTPUT, out / CACHE):
         shutil.rmtree(leftover, ignore_errors=True)
-    (out / ROWS).unlink(missing_ok=True)
+    for file in (out / ROWS, out / NODE):
+        file.unlink(missing_ok=True)

@@ -164,18 +164,55 @@ def test_a_value_is_read_back_as_it_was(value: Any) -> None:
     assert yaml.safe_load(f"key: {scalar(value)}") == {"key": value}
 
 
+HOSTILE = {
+    "NOTES": """it's $HOME, `id` and "$1" \\ so""",
+    "LINES": "one\ntwo",
+}
+
+
+def joined_by_script(machine: Machine, folder: Path, inherited: dict[str, str]) -> dict[str, str]:
+    """The environment that `sh node.sh 1` starts LLaMA-Factory with, on a node that has one already."""
+    show = [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
+    folder.mkdir()
+    script = folder / llamafactory.NODE
+    llamafactory.write_private(
+        script, llamafactory.node_script(show, Path("/env/bin/python"), folder, machine).encode()
+    )
+    told = subprocess.run(["sh", script, "1"], capture_output=True, check=True, env=inherited).stdout
+    found: dict[str, str] = json.loads(told)
+    return found
+
+
 def test_several_nodes_are_joined_by_a_script(tmp_path: Path) -> None:
-    command = ["python", "-m", "llamafactory.cli", "train", "train.yaml"]
-    script = llamafactory.node_script(command, Path("/env/bin/python"), tmp_path, CLUSTER)
-    told = subprocess.run(
-        ["sh", "-c", script.replace("exec env", "env").replace(" ".join(command), "env"), "node.sh", "1"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    found = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+    found = joined_by_script(CLUSTER, tmp_path / "a b'c", {"PATH": os.environ["PATH"]})
     wanted = {"NNODES": "2", "NODE_RANK": "1", "NPROC_PER_NODE": "8", "MASTER_ADDR": "10.0.0.1"}
     assert {name: found.get(name) for name in wanted} == wanted
+    assert found["HF_DATASETS_CACHE"] == f"{tmp_path}/a b'c/cache/1"
+    assert found["PATH"] == f"/env/bin:{os.environ['PATH']}"
+
+
+def test_what_machine_toml_sets_reaches_another_node_as_it_is_written(tmp_path: Path) -> None:
+    machine = replace(CLUSTER, engines={"llamafactory": EngineSettings(environment=HOSTILE)})
+    found = joined_by_script(machine, tmp_path / "out", {"PATH": os.environ["PATH"]})
+    assert {name: found[name] for name in HOSTILE} == HOSTILE
+
+
+def test_another_node_inherits_no_more_than_the_first(tmp_path: Path) -> None:
+    full = {"PATH": os.environ["PATH"], "LANG": "C", "LINES": "a\nHOME=b", **STRAY, **KEYS}
+    found = joined_by_script(CLUSTER, tmp_path / "out", full)
+    own = {*llamafactory.own_environment(tmp_path, CLUSTER), *llamafactory.of_rank(tmp_path, "1")}
+    kept = found.keys() - own - {"PWD", "OLDPWD", "_", "SHLVL", "LC_CTYPE"}
+    assert kept == llamafactory.inherited(CLUSTER, full).keys() == {"PATH", "LANG", "LINES"}
+
+
+def test_nobody_else_can_read_the_script_and_it_goes_with_the_training(tmp_path: Path) -> None:
+    script = tmp_path / llamafactory.NODE
+    script.write_text("an old one")
+    script.chmod(0o644)
+    llamafactory.write_private(script, b"new")
+    assert (script.stat().st_mode & 0o777, script.read_bytes()) == (0o600, b"new")
+    llamafactory.clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_training_settings_are_read_from_the_machine_file(tmp_path: Path) -> None:
@@ -184,9 +221,39 @@ def test_training_settings_are_read_from_the_machine_file(tmp_path: Path) -> Non
     assert load_machine(file).training == CLUSTER.training
 
 
-def test_no_key_of_ours_and_no_misleading_variable_reaches_it() -> None:
-    full = {"HF_TOKEN": "secret", "OPENAI_API_KEY": "secret", "USE_V1": "1", "LANG": "C"}
-    assert llamafactory.inherited(cpu(), full) == {"LANG": "C"}
+STRAY = dict.fromkeys(
+    (
+        *("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "MAX_RESTARTS", "RDZV_ID", "NPROC_PER_NODE"),
+        *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "OPTIM_TORCH"),
+        *("PET_NNODES", "TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_SIZE", "PMI_RANK", "ACCELERATE_USE_FSDP"),
+        *("USE_V1", "FORCE_TORCHRUN", "PYTHONPATH"),
+    ),
+    "7",
+)
+KEYS = dict.fromkeys(
+    (
+        *("HF_TOKEN", "OPENAI_API_KEY", "hf_token", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN_2", "DB_PASSWORD"),
+        *("GOOGLE_APPLICATION_CREDENTIALS", "WANDB_API_KEY", "My_Secret"),
+    ),
+    "secret",
+)
+
+
+def test_no_key_and_no_misleading_variable_reaches_it() -> None:
+    kept = {"LANG": "C", "HOME": "/h", "NCCL_DEBUG": "INFO", "SLURM_JOB_ID": "1", "CUDA_VISIBLE_DEVICES": "0"}
+    assert llamafactory.inherited(cpu(), {**kept, **STRAY, **KEYS}) == kept
+    named = cpu(engines={"remote": EngineSettings(api_key_env="MINE")})
+    assert llamafactory.inherited(named, {"MINE": "secret", "MINER": "C"}) == {"MINER": "C"}
+
+
+@pytest.mark.parametrize("gpus", [0, 8])
+def test_one_node_is_told_that_it_is_alone_whatever_machine_toml_says(tmp_path: Path, gpus: int) -> None:
+    settings = {"llamafactory": EngineSettings(environment={"NNODES": "4", "MASTER_ADDR": "10.0.0.1"})}
+    machine = Machine(gpus=gpus, engines=settings)
+    found = llamafactory.own_environment(tmp_path, machine) | llamafactory.of_rank(tmp_path, "0")
+    alone = {"NNODES": "1", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MAX_RESTARTS": "0"}
+    assert {name: found[name] for name in alone} == alone
+    assert "MASTER_PORT" not in found
 
 
 # the rows -----------------------------------------------------------------------------------

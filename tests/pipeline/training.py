@@ -1,7 +1,6 @@
 """Stages with given rows, and LLaMA-Factory's view of them, for tests of training."""
 
 import json
-import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -77,10 +76,7 @@ def llamafactory_files(stage: Sft, base: Path, pairs: Sequence[tuple[str, str]],
 def llamafactory_view(what: str, folder: Path) -> Any:
     """What LLaMA-Factory makes of that folder; see llamafactory_view.py."""
     python, target = environment_python("llamafactory", cpu()), folder / f"{what}.json"
-    environment = {
-        **llamafactory.inherited(cpu(), os.environ),
-        **llamafactory.own_environment(python, folder, cpu(), "0"),
-    }
+    environment = llamafactory.environment(python, folder, cpu())
     done = subprocess.run(
         [python, VIEW, what, target], cwd=folder, env=environment, capture_output=True, text=True
     )
