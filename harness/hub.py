@@ -522,6 +522,8 @@ class Checkpoint(Stage):
             names = meant(listed(self.source, commit, "model", machine.hub), list(MODEL_FILES), "model")
             return fetched(self.source, commit, names, "model", machine.hub), commit
         except HubFailure as failure:
+            if here := cached(self.source, self.revision, list(MODEL_FILES), "model", machine.hub):
+                return here, here.name
             wanted = (["the checkpoint"], [self.source], folders)
             raise not_found(self.source, self.revision, *wanted, failure, "") from failure
 

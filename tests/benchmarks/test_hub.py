@@ -81,12 +81,16 @@ CHECKPOINT = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from harness.errors import HarnessError
 from harness.hub import Checkpoint, MODEL_FILES, cached
 from harness.machine import Machine
 Path("out").mkdir(exist_ok=True)
 stage = Checkpoint(source="org/model", revision="unpinned")
-stage.run(Path("out"), SimpleNamespace(machine=Machine(gpus=0, hub=sys.argv[1])))
-print(sorted(path.name for path in Path("out/model").iterdir()))
+try:
+    stage.run(Path("out"), SimpleNamespace(machine=Machine(gpus=0, hub=sys.argv[1])))
+    print(sorted(path.name for path in Path("out/model").iterdir()))
+except HarnessError as error:
+    print(error)
 print(cached("org/model", "unpinned", list(MODEL_FILES), "model", sys.argv[1]) is not None)
 """
 FETCH = """
@@ -238,6 +242,17 @@ def test_of_a_model_only_the_files_at_its_top_are_downloaded(
     assert any("model-00001" in path for path in hub.asked)
     assert not any("original" in path for path in hub.asked)
     assert not list((tmp_path).rglob("original"))
+
+
+def test_a_checkpoint_in_the_cache_is_enough_without_a_network(hub: ThreadingHTTPServer, tmp_path: Path):
+    first = ask(hub, tmp_path, CHECKPOINT, "huggingface")
+    (tmp_path / "harness.lock").write_text(json.dumps({"org/model": {"revision": COMMIT}}), encoding="utf-8")
+    hub.shutdown()
+    hub.server_close()
+    assert ask(hub, tmp_path, CHECKPOINT, "huggingface") == first
+    (next(tmp_path.glob("cache/hub/*/snapshots/*")) / "config.json").unlink()
+    told = ask(hub, tmp_path, CHECKPOINT, "huggingface")
+    assert "org/model at revision unpinned: the checkpoint not found" in told
 
 
 @pytest.mark.parametrize("name", HUBS)
