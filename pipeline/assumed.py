@@ -74,6 +74,11 @@ ASSUMED = Assumptions(
         "nvidia/OpenCodeReasoning": Assumed(value=12e9, source="ours: 735,255 rows with responses"),
         "nvidia/OpenScienceReasoning-2": Assumed(value=15.7e9, source="its file (pipeline/sources.py)"),
         "a-m-team/AM-DeepSeek-R1-Distilled-1.4M": Assumed(value=6e9, source="ours: compressed"),
+        "BAAI/TACO": Assumed(value=4e9, source="ours: problems with tests and solutions"),
+        "codeparrot/apps": Assumed(value=1.3e9, source="ours: problems with tests and solutions"),
+        "Alibaba-Apsara/Superior-Reasoning-SFT-gpt-oss-120b-Logprob": Assumed(
+            value=30e9, source="ours: 7 bytes a token and as much again"
+        ),
         "Alibaba-Apsara/Superior-Reasoning-SFT-gpt-oss-120b": Assumed(
             value=19e9, source="4.6 GB for stage 1 (pipeline/released.py), stage 2 in proportion to its rows"
         ),
