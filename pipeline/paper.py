@@ -146,7 +146,13 @@ def kept(scale: Scale, responses: Stage) -> Filter:
 def divergent(scale: Scale, responses: Filter, sampled: Sample, budget: Rows) -> Select:
     """§4: the responses richest in Teacher Sentences. The teacher's side is what sampling kept, or what vLLM
     says of the prompt where the engine gives no log-probabilities (transformers cannot hold gpt-oss)."""
-    scored = Score(responses=responses, model=scale.teacher, effort=sampled.effort, date=sampled.date)
+    scored = Score(
+        responses=responses,
+        model=scale.teacher,
+        through="vllm",
+        effort=sampled.effort,
+        date=sampled.date,
+    )
     return Select(
         responses=responses,
         teacher=sampled if find_engine(sampled.engine).logprobs else scored,

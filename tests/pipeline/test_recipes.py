@@ -108,6 +108,7 @@ def test_an_engine_without_log_probabilities_has_the_teacher_score_its_own_text(
     assert isinstance(select, Select)
     assert isinstance(select.teacher, Score)
     assert (select.teacher.effort, select.teacher.date) == ("high", "2025-08-05")
+    assert select.teacher.through == "vllm"
 
 
 def test_no_revision_was_invented() -> None:
