@@ -35,7 +35,7 @@ TINY = Scale(
     ),
     decontaminate=paper.AIME,
     thresholds=replace(paper.THRESHOLDS, max_tokens=512),
-    draws=3,
+    draws=6,
     stage1_questions=(("math", 30), ("code", 10), ("science", 10), ("instruction_following", 10)),
     stage1_rows=(("math", 25), ("code", 8), ("science", 8), ("instruction_following", 8)),
     stage2_rows=(("math", 40), ("code", 20), ("science", 15), ("instruction_following", 15)),
