@@ -387,7 +387,7 @@ def crosscheck(run: str, everything: bool, runs: Path, data: Path | None, machin
     continues.
     """
     from harness.crosscheck import ROWS, Compared, Crosscheck, listed, summary
-    from harness.generate import read_rows
+    from harness.rows import read_rows
 
     place, name = Place(runs, data, machine), run.partition("/")[0]
     store = place.store()

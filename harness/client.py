@@ -51,7 +51,8 @@ class Endpoint:
 
     `base_url` ends in the version path. `sampling` is set where the server fixed it at start-up:
     then no other can be asked for. `server` and `folder`, the checkpoint's, are None where somebody else
-    runs it.
+    runs it. `replicas` are further servers of the same checkpoint, engine and settings: the generation
+    loop spreads its requests over all of them, everything else asks this one.
     """
 
     base_url: str
@@ -64,6 +65,7 @@ class Endpoint:
     sampling: Sampling | None = None
     server: "Watched | None" = None
     folder: Path | None = None
+    replicas: "tuple[Endpoint, ...]" = ()
 
     @property
     def vocabulary(self) -> Vocabulary | None:

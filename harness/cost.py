@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from harness.files import write_json
-from harness.generate import read_rows
 from harness.hub import Checkpoint
+from harness.rows import read_rows
 from harness.stage import Service, Stage
 from harness.types import Sampling
 

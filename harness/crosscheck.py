@@ -23,11 +23,11 @@ import msgspec
 from harness.errors import UsageError
 from harness.evaluate import Mark, in_order, key
 from harness.files import write_rows
-from harness.generate import drop_torn_line, read_rows
 from harness.grading.answers import boxes, last_box
 from harness.grading.choices import LETTERS, strict_form
 from harness.grading.code import TIME_LIMIT
 from harness.lighteval_judge import Judge, Metric, Theirs, judge_for
+from harness.rows import drop_torn_line, read_rows
 from harness.setup import LIGHTEVAL
 from harness.stage import Stage
 from harness.store import Context

@@ -20,8 +20,9 @@ from harness.client import Request
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
 from harness.errors import SandboxError
 from harness.files import write_json, write_rows
-from harness.generate import drop_torn_line, generate, keys_of, read_rows
+from harness.generate import generate
 from harness.proof import carries_effort, prove_sampling, prove_tokens
+from harness.rows import drop_torn_line, keys_of, read_rows
 from harness.sandboxes import Sandbox
 from harness.stage import Json, Service, Stage
 from harness.store import Context

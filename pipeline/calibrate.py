@@ -22,12 +22,12 @@ from harness.engines.vllm import context_length
 from harness.errors import HarnessError, StageError
 from harness.evaluate import Ask
 from harness.files import write_rows
-from harness.generate import read_rows
 from harness.hardware import Hardware
 from harness.hub import Checkpoint
 from harness.machine import Machine
 from harness.plan import COMPUTING
 from harness.recipe import Recipe
+from harness.rows import read_rows
 from harness.serve import ServerPool
 from harness.stage import Stage, ordered
 from harness.store import Context, RunStore

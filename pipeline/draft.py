@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.client import Request
 from harness.cost import Estimator, Volume, Work, drawn, generation, some
 from harness.evaluate import ask, conversation, draw_seed
-from harness.generate import Key, read_in_order, read_rows
+from harness.rows import Key, read_in_order, read_rows
 from harness.stage import Service, Stage
 from harness.store import Context
 from harness.types import Generation, Sampling

@@ -19,8 +19,8 @@ from harness.cost import Estimator, Volume, Work, thinned
 from harness.errors import StageError
 from harness.evaluate import conversation
 from harness.files import write_json, write_rows
-from harness.generate import drop_torn_line, read_in_order, read_rows
 from harness.harmony import MARKER
+from harness.rows import drop_torn_line, read_in_order, read_rows
 from harness.stage import Stage
 from harness.store import Context
 from harness.types import Generation

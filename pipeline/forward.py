@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.evaluate import in_order
-from harness.generate import SESSION, check_session
 from harness.progress import Progress
+from harness.session import SESSION, check_session
 from harness.store import writable
 from pipeline import child
 from pipeline.encoding import encoded

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.cost import Estimator, Volume, Work, some
 from harness.errors import StageError
 from harness.files import write_rows
-from harness.generate import Key, count_rows, read_in_order, read_rows
+from harness.rows import Key, count_rows, read_in_order, read_rows
 from harness.stage import Stage
 from harness.store import Context
 from harness.types import Generation

@@ -18,8 +18,8 @@ from harness.chat import split_reasoning
 from harness.cost import Amount, Estimator, Volume, Work
 from harness.errors import DataError
 from harness.files import write_rows
-from harness.generate import read_rows
 from harness.hub import UNPINNED
+from harness.rows import read_rows
 from harness.stage import Stage
 from harness.store import Context
 from harness.types import Generation, Question, Sampling

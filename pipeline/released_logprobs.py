@@ -18,8 +18,8 @@ from harness.client import byte_lengths
 from harness.cost import ARROW_BYTES, Estimator, Work
 from harness.errors import StageError
 from harness.files import write_json
-from harness.generate import read_rows
 from harness.hub import UNPINNED
+from harness.rows import read_rows
 from harness.stage import Stage
 from harness.store import Context
 from harness.tokens import NAME, Key, TokenFile, tokens

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.generate import decode
+from harness.rows import decode
 from harness.tokens import Key
 
 BATCH_BYTES = 16_384  # about 4K tokens, which keep a GPU busy; a longer response goes alone

@@ -17,7 +17,7 @@ from harness.cost import Amount, Estimator, Volume, Work, drawn, generation, thi
 from harness.errors import StageError
 from harness.evaluate import ask, conversation, draw_seed
 from harness.files import write_rows
-from harness.generate import read_in_order
+from harness.rows import read_in_order
 from harness.stage import Service, Stage
 from harness.store import Context
 from harness.types import Generation, Sampling

@@ -14,7 +14,7 @@ from typing import Literal
 from harness.client import Request
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
 from harness.evaluate import ask, conversation, draw_seed
-from harness.generate import read_rows
+from harness.rows import read_rows
 from harness.stage import Service, Stage
 from harness.store import Context
 from harness.types import Question, Sampling

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from harness.client import Endpoint
 from harness.cost import ARROW_BYTES, Estimator, Work
 from harness.engines.vllm import context_length
-from harness.generate import SESSION, check_session
+from harness.session import SESSION, check_session
 from harness.stage import Service, Stage
 from harness.store import Context
 from harness.types import Sampling

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from harness import progress
 from harness.errors import StageError
-from harness.generate import SILENT, drop_torn_line, read_rows
+from harness.generate import SILENT
+from harness.rows import drop_torn_line, read_rows
 from harness.tokens import NAME, Key, TokenFile, tokens
 from pipeline.logprobs import Encoded, Unscorable
 

@@ -30,7 +30,7 @@ from harness.chat import CLOSE, OPEN
 from harness.cost import Estimator, Volume, Work
 from harness.errors import StageError
 from harness.files import write_json, write_rows
-from harness.generate import count_rows, read_in_order
+from harness.rows import count_rows, read_in_order
 from harness.stage import Stage
 from harness.store import Context
 from harness.tokens import Key, TokenIndex, Tokens

@@ -14,7 +14,7 @@ import msgspec
 
 from harness.discover import suggestion
 from harness.errors import DataError, UsageError
-from harness.generate import Key, decode, read_rows
+from harness.rows import Key, decode, read_rows
 from harness.runs import identity_of
 from harness.store import MANIFEST, RunStore
 from harness.tokens import NAME, TokenIndex

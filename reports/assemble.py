@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.evaluate import Mark, asked_counts
-from harness.generate import read_rows
 from harness.recipe import Recipe
+from harness.rows import read_rows
 from harness.stage import Stage, ordered
 from harness.store import RunStore
 from harness.types import Grade

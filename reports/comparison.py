@@ -8,7 +8,7 @@ from rich.table import Table
 
 from harness.errors import UsageError
 from harness.evaluate import Mark
-from harness.generate import read_rows
+from harness.rows import read_rows
 from harness.runs import Evaluated
 from harness.statistics import Comparison, compare
 from harness.store import RunStore, differences

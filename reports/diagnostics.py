@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.generate import read_rows
+from harness.rows import read_rows
 from reports.page import Cell, Section
 from reports.plots import (
     Probabilities,

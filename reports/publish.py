@@ -25,9 +25,9 @@ import msgspec
 from harness.discover import suggestion
 from harness.errors import StageError, UsageError
 from harness.files import write_json, write_rows, write_whole
-from harness.generate import read_in_order, read_rows
 from harness.hub import COMMIT, REPOSITORY, Checkpoint, check_checkpoint, copy_files, model_files
 from harness.recipe import Recipe
+from harness.rows import read_in_order, read_rows
 from harness.stage import Json, Stage, ordered
 from harness.store import RunStore
 from harness.types import Generation

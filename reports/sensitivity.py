@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from harness.benchmark import Variation
 from harness.errors import UsageError
 from harness.evaluate import Mark, asked_counts
-from harness.generate import read_rows
+from harness.rows import read_rows
 from harness.stage import Stage
 from harness.statistics import Score, score
 from harness.store import Context, RunStore

@@ -12,10 +12,10 @@ from benchmarks.micro import micro_code, micro_math
 from harness.errors import SandboxError, UsageError
 from harness.evaluate import Ask, Mark, draw_seed
 from harness.files import write_json, write_rows
-from harness.generate import read_rows
 from harness.machine import Machine
 from harness.progress import PlainProgress
 from harness.recipe import evaluation
+from harness.rows import read_rows
 from harness.sandboxes import Execution, Limits, Outcome, Program
 from harness.serve import ServerPool
 from harness.store import Context, RunStore

@@ -16,17 +16,12 @@ import pytest
 
 from harness.client import Endpoint, Request
 from harness.errors import DataError, HarnessError, ServerError
-from harness.generate import (
-    SESSION,
-    RowFile,
-    generate,
-    keys_of,
-    read_in_order,
-    read_rows,
-)
+from harness.generate import generate
 from harness.machine import Machine
 from harness.proof import prove_sampling, prove_tokens, tempered
+from harness.rows import RowFile, keys_of, read_in_order, read_rows
 from harness.serve import ServerPool
+from harness.session import SESSION
 from harness.types import Generation, Sampling
 from tests.fakes.engine import WARM, FakeEngine, FakeFixedEngine, checkpoint, request, running
 

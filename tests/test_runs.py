@@ -14,9 +14,9 @@ from harness.benchmark import Benchmark
 from harness.errors import DataError, UsageError
 from harness.evaluate import Ask, Mark
 from harness.files import write_json, write_rows
-from harness.generate import read_rows
 from harness.machine import Machine
 from harness.progress import PlainProgress
+from harness.rows import read_rows
 from harness.runs import Stored, as_recipe, compared_with, evaluations, regraded, with_settings, write_recipe
 from harness.serve import ServerPool
 from harness.store import Context, Runner, RunStore

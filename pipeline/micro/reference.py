@@ -13,10 +13,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from harness.evaluate import asked_counts
-from harness.generate import read_rows
 from harness.machine import load_machine
 from harness.progress import PlainProgress
 from harness.recipe import Recipe
+from harness.rows import read_rows
 from harness.serve import ServerPool
 from harness.statistics import Score, score
 from harness.store import Context, Runner, RunStore

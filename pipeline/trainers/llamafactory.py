@@ -21,8 +21,8 @@ from harness.chat import OPEN
 from harness.errors import DataError, StageError
 from harness.evaluate import conversation
 from harness.files import write_json, write_rows, write_whole
-from harness.generate import read_rows
 from harness.machine import Machine
+from harness.rows import read_rows
 from harness.serve import supervised
 from harness.setup import environment_python
 from harness.store import Context

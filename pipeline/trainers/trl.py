@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.files import write_json
-from harness.generate import read_rows
+from harness.rows import read_rows
 from harness.store import Context
 from harness.types import Generation
 from pipeline.quiet import quiet

@@ -14,9 +14,10 @@ from harness.engines import Engine
 from harness.engines.transformers import transformers
 from harness.engines.vllm import vllm
 from harness.errors import UsageError
-from harness.generate import generate, read_rows
+from harness.generate import generate
 from harness.machine import load_machine
 from harness.proof import prove_sampling
+from harness.rows import read_rows
 from harness.serve import Endpoint, ServerPool
 from harness.setup import environment_python
 from harness.tokens import TokenIndex

@@ -17,9 +17,9 @@ from benchmarks.aime import aime24, aime25
 from benchmarks.gpqa import gpqa_diamond
 from benchmarks.livecodebench import LiveCodeBench, lcb_v5, lcb_v6
 from benchmarks.micro import micro_math
-from harness.generate import read_rows
 from harness.machine import Machine
 from harness.progress import PlainProgress
+from harness.rows import read_rows
 from harness.serve import ServerPool
 from harness.store import Context, RunStore
 from harness.types import Question

@@ -10,10 +10,10 @@ import pytest
 
 from harness.errors import StageError
 from harness.files import write_rows
-from harness.generate import read_rows
 from harness.hub import local_checkpoint
 from harness.machine import Machine
 from harness.progress import PlainProgress
+from harness.rows import read_rows
 from harness.serve import ServerPool
 from harness.stage import Stage
 from harness.store import Context, RunStore

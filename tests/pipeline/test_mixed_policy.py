@@ -9,9 +9,9 @@ import pytest
 from benchmarks.micro import micro_code, micro_math, micro_science, training_questions
 from harness.errors import StageError
 from harness.files import write_rows
-from harness.generate import read_rows
 from harness.machine import Machine
 from harness.progress import PlainProgress
+from harness.rows import read_rows
 from harness.serve import ServerPool
 from harness.stage import Stage
 from harness.store import Context, RunStore

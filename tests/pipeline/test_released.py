@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from harness.errors import DataError, StageError
-from harness.generate import read_rows
 from harness.hub import Checkpoint, local_checkpoint
 from harness.machine import Machine
 from harness.progress import PlainProgress
+from harness.rows import read_rows
 from harness.serve import ServerPool
 from harness.store import Context, RunStore
 from harness.tokens import NAME, TokenFile, TokenIndex, tokens

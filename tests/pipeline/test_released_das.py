@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from harness.generate import count_rows
+from harness.rows import count_rows
 from pipeline import paper
 from pipeline.recipes.dasd_micro import MODELS
 from pipeline.recipes.dasd_released_das import released_das

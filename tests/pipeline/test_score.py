@@ -22,11 +22,13 @@ from harness.engines.vllm import vllm
 from harness.errors import ServerError, StageError
 from harness.evaluate import in_order
 from harness.files import write_rows
-from harness.generate import SESSION, SILENT, read_rows
+from harness.generate import SILENT
 from harness.harmony import continued
 from harness.hub import Checkpoint, local_checkpoint
 from harness.machine import load_machine
+from harness.rows import read_rows
 from harness.serve import answers, supervised
+from harness.session import SESSION
 from harness.stage import Stage
 from harness.tokens import NAME, TokenFile, TokenIndex
 from harness.types import Message

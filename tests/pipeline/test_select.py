@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import StageError
 from harness.files import write_rows
-from harness.generate import read_rows
+from harness.rows import read_rows
 from harness.tokens import NAME, TokenFile, Tokens, tokens
 from harness.types import Generation
 from pipeline.collect import Collect

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from harness.generate import count_rows
 from harness.machine import Machine, load_machine
 from harness.progress import PlainProgress
 from harness.recipe import Recipe
+from harness.rows import count_rows
 from harness.runs import write_recipe
 from harness.serve import ServerPool
 from harness.store import Context, Runner, RunStore

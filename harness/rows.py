@@ -1,0 +1,142 @@
+"""Files of rows: JSON Lines keyed by `(question, draw)`, appended to and never rewritten while they grow.
+
+A torn last line is not there yet: whoever appends next drops it.
+"""
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from harness import tokens
+from harness.errors import DataError
+from harness.tokens import TokenFile
+
+if TYPE_CHECKING:
+    from harness.client import Response
+
+T = TypeVar("T")
+
+
+class Key(msgspec.Struct):
+    question: str
+    draw: int
+
+
+class RowFile:
+    """The append-only file of generations, and tokens.arrow beside it where tokens come with them.
+
+    The only writer of both while it is open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.encoder = msgspec.json.Encoder()
+
+    def __enter__(self) -> "RowFile":
+        self.path.touch()
+        drop_torn_line(self.path)
+        self.keys = keys_of(self.path)
+        self.opened = ExitStack()
+        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        self.opened.callback(os.close, self.descriptor)
+        if self.path.with_name(tokens.NAME).exists():
+            _ = self.tokens  # its index is read now, not while answers wait
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.opened.close()
+
+    @functools.cached_property
+    def tokens(self) -> TokenFile:
+        return self.opened.enter_context(TokenFile(self.path.with_name(tokens.NAME)))
+
+    def claim(self, key: tuple[str, int]) -> bool:
+        """Whether this key is neither in the file nor being asked for; it is taken from now on."""
+        if key in self.keys:
+            return False
+        self.keys.add(key)
+        return True
+
+    def append(self, response: "Response") -> None:
+        """Writes one row and hands it to the system, so that it outlives this process.
+
+        Its tokens go first: of a row that is there nothing is missing.
+        """
+        if response.tokens is not None:
+            self.tokens.append((response.row.question, response.row.draw), response.tokens)
+        row = self.encoder.encode(response.row) + b"\n"
+        while row:
+            row = row[os.write(self.descriptor, row) :]
+
+
+def keys_of(rows: Path) -> set[tuple[str, int]]:
+    """The keys that a file holds; none where there is no file. What it holds is not asked again."""
+    return {(row.question, row.draw) for row in read_rows(rows, Key)} if rows.exists() else set()
+
+
+def count_rows(rows: Path) -> int:
+    """The whole rows of a file; 0 where there is none."""
+    return sum(1 for _ in read_rows(rows, Key)) if rows.exists() else 0
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cuts off what follows the last line feed: a row whose writing was interrupted."""
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        end = size
+        while end > 0:
+            start = max(0, end - 65_536)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
+
+
+def read_rows(path: Path, kind: type[T]) -> Iterator[T]:
+    """The rows of a JSONL file, one at a time. A last line without a line feed is not there yet.
+
+    Lines end at line feeds only: text may hold U+2028, which `str.splitlines` takes for one.
+    Raises DataError, with the line's number, where a whole line is not a row of this kind.
+    """
+    decoder = msgspec.json.Decoder(kind)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            yield decode(decoder, line, path, number)
+
+
+def read_in_order(path: Path, kind: type[T]) -> Iterator[T]:
+    """The rows by question and draw, whatever the order in which they came; one in memory.
+
+    Raises DataError as `read_rows` does.
+    """
+    with path.open("rb") as file:
+        ends = accumulate(map(len, file), initial=0)
+        keys = enumerate(zip(read_rows(path, Key), ends, strict=False), start=1)
+        places = sorted((key.question, key.draw, start, number) for number, (key, start) in keys)
+    decoder = msgspec.json.Decoder(kind)
+    with path.open("rb") as file:
+        for _, _, start, number in places:
+            file.seek(start)
+            yield decode(decoder, file.readline(), path, number)
+
+
+def decode(decoder: msgspec.json.Decoder[T], line: bytes, path: Path, number: int) -> T:
+    try:
+        return decoder.decode(line)
+    except msgspec.MsgspecError as error:
+        raise DataError(
+            f"{path}, line {number}: not a {decoder.type.__name__} ({error})",
+            "remove this line, or the file, and run the same command again",
+        ) from error

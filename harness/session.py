@@ -1,0 +1,29 @@
+"""session.json: which engine wrote the rows beside it. Rows of two engines are never mixed."""
+
+import json
+import os
+from pathlib import Path
+
+from harness.errors import ServerError
+
+SESSION = "session.json"
+
+
+def check_session(path: Path, fingerprint: dict[str, str], has_rows: bool) -> None:
+    """Records which engine writes the rows. Raises ServerError where another one wrote those there."""
+    if has_rows and path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [
+            f"{name} was {before.get(name)!r} and is now {fingerprint.get(name)!r}"
+            for name in sorted({*before, *fingerprint})
+            if before.get(name) != fingerprint.get(name)
+        ]
+        if changed:
+            raise ServerError(
+                f"{path.parent} holds rows of another engine: {'; '.join(changed)}",
+                "go on with the engine that wrote them, or remove the folder to start again",
+            )
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(fingerprint, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(partial, path)
