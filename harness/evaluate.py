@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import msgspec
 
+from harness.asking import Request
 from harness.benchmark import Benchmark
-from harness.client import Request
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
 from harness.errors import SandboxError
 from harness.files import write_json, write_rows

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from harness.client import Client, Endpoint, Request, Unreachable
+from harness.asking import Request
+from harness.client import Client, Unreachable
+from harness.endpoint import Endpoint
 from harness.errors import HarnessError, ServerError
 from harness.rows import RowFile
 from harness.session import SESSION, check_session

@@ -8,7 +8,10 @@ import asyncio
 import math
 from dataclasses import replace
 
-from harness.client import Client, Endpoint, Request, Response, is_rendered
+from harness.answering import Response
+from harness.asking import Request, is_rendered
+from harness.client import Client
+from harness.endpoint import Endpoint
 from harness.errors import ServerError
 from harness.types import Message, Sampling
 

@@ -18,7 +18,7 @@ from harness.errors import DataError
 from harness.tokens import TokenFile
 
 if TYPE_CHECKING:
-    from harness.client import Response
+    from harness.answering import Response
 
 T = TypeVar("T")
 

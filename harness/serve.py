@@ -23,8 +23,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from harness.asking import Request
 from harness.chat import load_template
-from harness.client import Client, Endpoint, Refused, Request
+from harness.client import Client, Refused
+from harness.endpoint import Endpoint
 from harness.engines import OPENAI_PARAMETERS, Engine
 from harness.engines.remote import Remote
 from harness.errors import ServerError

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from harness.client import Endpoint
 from harness.discover import find_engine
+from harness.endpoint import Endpoint
 from harness.engines import Engine
 from harness.errors import HarnessError, StageError
 from harness.files import write_json

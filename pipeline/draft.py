@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.client import Request
+from harness.asking import Request
 from harness.cost import Estimator, Volume, Work, drawn, generation, some
 from harness.evaluate import ask, conversation, draw_seed
 from harness.rows import Key, read_in_order, read_rows

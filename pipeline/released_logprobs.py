@@ -14,7 +14,7 @@ from typing import ClassVar
 import msgspec
 
 from harness import harmony
-from harness.client import byte_lengths
+from harness.answering import byte_lengths
 from harness.cost import ARROW_BYTES, Estimator, Work
 from harness.errors import StageError
 from harness.files import write_json

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from harness import harmony
-from harness.client import Request
+from harness.asking import Request
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation, thinned
 from harness.errors import StageError
 from harness.evaluate import ask, conversation, draw_seed

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.client import Request
+from harness.asking import Request
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
 from harness.evaluate import ask, conversation, draw_seed
 from harness.rows import read_rows

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from harness.client import Endpoint
 from harness.cost import ARROW_BYTES, Estimator, Work
+from harness.endpoint import Endpoint
 from harness.engines.vllm import context_length
 from harness.session import SESSION, check_session
 from harness.stage import Service, Stage

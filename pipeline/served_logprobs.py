@@ -16,17 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tenacity import AsyncRetrying, retry_if_exception_type
 
-from harness.client import (
-    Client,
-    Endpoint,
-    Refused,
-    Transient,
-    Unreachable,
-    excerpt,
-    exhausted,
-    failure,
-    pause,
-)
+from harness.client import Client, Refused, Transient, Unreachable, excerpt, exhausted, failure, pause
+from harness.endpoint import Endpoint
 from harness.errors import ServerError
 from harness.generate import Progress, hung
 from pipeline.logprobs import Encoded, Unscorable, check_length, check_numbers

@@ -8,17 +8,11 @@ from typing import Any
 
 import pytest
 
+from harness.answering import Response, byte_lengths
+from harness.asking import Request, asked
 from harness.chat import ChatTemplate, load_template, opens_thinking, split_reasoning
-from harness.client import (
-    Client,
-    Endpoint,
-    Refused,
-    Request,
-    Response,
-    asked,
-    byte_lengths,
-    seconds_to_wait,
-)
+from harness.client import Client, Refused, seconds_to_wait
+from harness.endpoint import Endpoint
 from harness.engines import OPENAI_PARAMETERS
 from harness.engines.vllm import vllm
 from harness.errors import DataError, ServerError

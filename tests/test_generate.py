@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from harness.client import Endpoint, Request
+from harness.asking import Request
+from harness.endpoint import Endpoint
 from harness.errors import DataError, HarnessError, ServerError
 from harness.generate import generate
 from harness.machine import Machine
@@ -225,7 +226,7 @@ from dataclasses import replace
 from pathlib import Path
 from harness.generate import generate
 from tests.fakes.engine import FakeEngine, request
-from harness.client import Endpoint
+from harness.endpoint import Endpoint
 from harness.engines import ALL_PARAMETERS
 endpoint = Endpoint(base_url=sys.argv[1], model="tiny", engine=FakeEngine(), accepts=ALL_PARAMETERS,
                     fingerprint={"engine": "fake", "version": "1.0", "model": "tiny"})

@@ -9,8 +9,12 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from harness import harmony
+from harness.answering import Response
+from harness.asking import Request, asked
 from harness.chat import ChatTemplate
-from harness.client import Choice, Client, Completion, Endpoint, Logprobs, Request, Response, asked
+from harness.client import Client
+from harness.completion import Choice, Completion, Logprobs
+from harness.endpoint import Endpoint
 from harness.engines.vllm import vllm
 from harness.errors import ServerError
 from harness.proof import carries_effort

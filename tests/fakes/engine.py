@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from harness.client import Endpoint, Request
+from harness.asking import Request
+from harness.endpoint import Endpoint
 from harness.engines import ALL_PARAMETERS, OPENAI_PARAMETERS, Engine
 from harness.machine import Machine
 from harness.serve import answers, supervised

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.client import Endpoint, Refused, Unreachable
+from harness.client import Refused, Unreachable
+from harness.endpoint import Endpoint
 from harness.engines.vllm import vllm
 from harness.errors import ServerError, StageError
 from harness.evaluate import in_order
