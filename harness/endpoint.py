@@ -36,7 +36,7 @@ class Endpoint:
     api_key: str = field(default="", repr=False)
     template: ChatTemplate | None = None
     sampling: Sampling | None = None
-    server: "Watched | None" = None
+    server: Watched | None = None
     folder: Path | None = None
     replicas: "tuple[Endpoint, ...]" = ()
 

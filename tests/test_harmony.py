@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from harness import harmony
-from harness.answering import Response
+from harness.answering import Response, response
 from harness.asking import Request, asked
 from harness.chat import ChatTemplate
 from harness.client import Client
@@ -206,8 +206,7 @@ def answered_by_ids(folder: Path, raw: str, shown: str, template: ChatTemplate) 
     choice = Choice(text=raw, finish_reason="stop", logprobs=logprobs, token_ids=ids)
     with running(engine=vllm) as endpoint:
         local = replace(endpoint, template=template, folder=folder)
-        client = Client(local)
-        return client.response(request(logprobs=True), Completion(choices=[choice], model="tiny"), 0.0)
+        return response(request(logprobs=True), Completion(choices=[choice], model="tiny"), local, 0.0)
 
 
 MARKERS = ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>"]
