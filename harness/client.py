@@ -4,6 +4,7 @@ Tries again only what can heal: a connection that failed, 429, 5xx, an answer th
 gave up. There is no time limit on a generation: a client that gives up restarts an hour's work.
 """
 
+import asyncio
 import email.utils
 import time
 from collections.abc import Callable
@@ -19,11 +20,14 @@ from harness.asking import Request, asked
 from harness.completion import Completion
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
+from harness.stream import DEAF, STREAMED, BrokenStream, Listener, listened
 from harness.types import Sampling
 
 ATTEMPTS = 6
 ATTEMPTS_WHEN_BUSY = 30
 LONGEST_WAIT = 300.0
+LARGEST_ANSWER = 2**30  # bytes: 100,000 tokens with their log-probabilities take some 20 MB
+EVENT_STREAM = "text/event-stream"
 KEEP_ALIVE = 2.0  # below uvicorn's 5 s: a connection that the server is closing would cost a retry
 SAMPLING_AT_START = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
@@ -65,6 +69,7 @@ class Client:
         self.connections = connections
         self.honoured = honoured
         self.on_retry = on_retry
+        self.quiet_until = 0.0
 
     async def __aenter__(self) -> Self:
         key = self.endpoint.api_key
@@ -82,14 +87,16 @@ class Client:
     ) -> None:
         await self.session.close()
 
-    async def complete(self, request: Request) -> Response:
-        """The response to one request.
+    async def complete(self, request: Request, listener: Listener = DEAF) -> Response:
+        """The response to one request. The listener hears it while it comes, where it is streamed.
 
         Raises ServerError where the server refuses it (Refused), keeps failing (Unreachable), answers
         something else than a completion, or answers for another model.
         """
         self.check_sampling(request.sampling)
         path, body = asked(request, self.endpoint)
+        if self.endpoint.streams(request.sampling.max_tokens):
+            body |= STREAMED
         started = time.monotonic()
         try:
             async for attempt in AsyncRetrying(
@@ -100,8 +107,10 @@ class Client:
                 reraise=True,
             ):
                 with attempt:
+                    await self.turn()
                     started = time.monotonic()
-                    completion = await self.post(path, body)
+                    listener.begin()
+                    completion = await self.post(path, body, listener)
         except Transient as error:
             raise Unreachable(
                 f"{self.endpoint.label} keeps failing: {error}",
@@ -109,16 +118,32 @@ class Client:
             ) from error
         return response(request, completion, self.endpoint, time.monotonic() - started, self.honoured)
 
-    async def post(self, path: str, body: dict[str, Any]) -> Completion:
+    async def turn(self) -> None:
+        """Waits while the server has asked for quiet: one that is busy is not pressed by the others."""
+        if (left := self.quiet_until - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+
+    async def post(self, path: str, body: dict[str, Any], listener: Listener = DEAF) -> Completion:
         """One attempt. Raises Transient where another may succeed, else ServerError."""
         try:
             async with self.session.post(f"{self.endpoint.base_url}{path}", json=body) as answer:
-                data = await answer.read()
+                if answer.status == 200 and answer.content_type == EVENT_STREAM:
+                    return accepted(await listened(answer.content.iter_any(), listener), self.endpoint)
+                data = await read_whole(answer, self.endpoint)
                 if answer.status != 200:
-                    raise failure(answer.status, data, answer.headers.get("Retry-After"), self.endpoint)
+                    raise self.failed(answer, data)
+        except BrokenStream as error:
+            raise Transient(str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(f"{type(error).__name__}: {error}") from error
         return understood(data, self.endpoint)
+
+    def failed(self, answer: aiohttp.ClientResponse, data: bytes) -> Exception:
+        """What an answer other than 200 means. Where the server is busy, nobody asks until it wishes."""
+        error = failure(answer.status, data, answer.headers.get("Retry-After"), self.endpoint)
+        if isinstance(error, Transient) and error.wait:
+            self.quiet_until = max(self.quiet_until, time.monotonic() + error.wait)
+        return error
 
     async def healthy(self, seconds: float) -> bool:
         """Whether the server says within `seconds` that it is well."""
@@ -150,6 +175,25 @@ def understood(data: bytes, endpoint: Endpoint) -> Completion:
             f"{endpoint.label} answered no OpenAI completion ({error}): {excerpt(data)}",
             f"check that {endpoint.model} is served by an OpenAI-compatible server",
         ) from error
+    return accepted(completion, endpoint)
+
+
+async def read_whole(answer: aiohttp.ClientResponse, endpoint: Endpoint) -> bytes:
+    """The body. Raises ServerError where it is longer than any answer: whoever sends it may never end."""
+    pieces, size = [], 0
+    async for piece in answer.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size > LARGEST_ANSWER:
+            raise ServerError(
+                f"{endpoint.label} serving {endpoint.model} sent more than {LARGEST_ANSWER:,} bytes",
+                "check what answers at its URL",
+            )
+    return b"".join(pieces)
+
+
+def accepted(completion: Completion, endpoint: Endpoint) -> Completion:
+    """The completion, where it is one of this model's. Raises as `understood` does."""
     if not endpoint.engine.is_model(endpoint.model, completion.model):
         raise ServerError(
             f"{endpoint.label} was asked for the model {endpoint.model!r} and answered "
@@ -157,7 +201,7 @@ def understood(data: bytes, endpoint: Endpoint) -> Completion:
             "stop the other server, or name the model as the server does",
         )
     if not completion.choices:
-        raise ServerError(f"{endpoint.label} answered without a choice: {excerpt(data)}")
+        raise ServerError(f"{endpoint.label} answered without a choice")
     if completion.choices[0].finish_reason in ("abort", "error"):
         raise Transient(f"the server gave up ({completion.choices[0].finish_reason})")
     return completion

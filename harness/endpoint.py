@@ -25,7 +25,8 @@ class Endpoint:
     `base_url` ends in the version path. `sampling` is set where the server fixed it at start-up:
     then no other can be asked for. `server` and `folder`, the checkpoint's, are None where somebody else
     runs it. `replicas` are further servers of the same checkpoint, engine and settings: the generation
-    loop spreads its requests over all of them, everything else asks this one.
+    loop spreads its requests over all of them, everything else asks this one. Answers to requests for
+    `stream_from` tokens or more are streamed; 0 is never.
     """
 
     base_url: str
@@ -39,6 +40,16 @@ class Endpoint:
     server: Watched | None = None
     folder: Path | None = None
     replicas: "tuple[Endpoint, ...]" = ()
+    stream_from: int = 0
+
+    @property
+    def servers(self) -> "tuple[Endpoint, ...]":
+        """This one and its replicas."""
+        return (self, *self.replicas)
+
+    def streams(self, max_tokens: int) -> bool:
+        """Whether the answer to a request for so many tokens is streamed."""
+        return 0 < self.stream_from <= max_tokens
 
     @property
     def vocabulary(self) -> Vocabulary | None:

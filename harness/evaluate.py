@@ -20,7 +20,7 @@ from harness.benchmark import Benchmark
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
 from harness.errors import SandboxError
 from harness.files import write_json, write_rows
-from harness.generate import generate
+from harness.generate import generate, pace_of
 from harness.proof import carries_effort, prove_sampling, prove_tokens
 from harness.rows import drop_torn_line, keys_of, read_rows
 from harness.sandboxes import Sandbox
@@ -67,9 +67,10 @@ def ask(requests: Iterable[Request], total: int, service: Service, out: Path, co
             chain((first,), todo),
             endpoint,
             rows,
-            concurrency=context.machine.concurrency,
+            pace=pace_of(context.machine),
             progress=counter,
             honoured=honoured,
+            say=context.progress.say,
         )
 
 

@@ -2,23 +2,29 @@
 
 Rows are appended to a JSONL file keyed by `(question, draw)`; what is there is never asked again, so
 re-running is resuming. Requests are pulled as slots become free: memory does not grow with their
-number. `session.json` beside the rows says which engine wrote them.
+number. `session.json` beside the rows says which engine wrote them, `unfinished/` holds what has come
+of long responses, and `interrupted/` what an interruption cut short.
 """
 
 import asyncio
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from harness import unfinished
+from harness.answering import Response
 from harness.asking import Request
-from harness.client import Client, Unreachable
+from harness.budget import Budget
+from harness.client import Client, Refused, Unreachable
 from harness.endpoint import Endpoint
 from harness.errors import HarnessError, ServerError
+from harness.machine import Machine
 from harness.rows import RowFile
 from harness.session import SESSION, check_session
-
-WATCH_EVERY = 1.0
+from harness.supply import Supply
+from harness.unfinished import Slot
+from harness.watchdog import Watchdog, first_failure
 
 
 class Progress(Protocol):
@@ -35,29 +41,50 @@ class NoProgress:
 SILENT = NoProgress()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How hard each server is pressed: requests at once, and the tokens that these may grow to (0: any).
+
+    `hang_after` is how many seconds nothing may come while the server does not even say that it is well.
+    """
+
+    requests: int = 64
+    tokens: int = 0
+    hang_after: float = 300.0
+
+
+def pace_of(machine: Machine) -> Pace:
+    return Pace(requests=machine.concurrency, tokens=machine.tokens_in_flight)
+
+
 def generate(
     requests: Iterable[Request],
     endpoint: Endpoint,
     rows: Path,
     *,
-    concurrency: int = 64,
+    pace: Pace = Pace(),
     progress: Progress = SILENT,
     honoured: tuple[str, ...] = (),
-    hang_after: float = 300.0,
+    say: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Asks for every request that `rows` does not hold yet; returns the number of new rows.
 
-    `hang_after` is how many seconds nothing may finish while the server does not even say that it is
-    well. Raises ServerError where the server dies, hangs, keeps failing or answers for another model,
-    or where the rows were written by another engine; HarnessError where they cannot be written. What
-    was generated until then is kept.
+    Requests are spread over the endpoint and its replicas. One that is lost costs only its unfinished
+    requests: the others answer them. Raises ServerError where the last server dies, hangs, keeps failing
+    or answers for another model, where one refuses a request, or where the rows were written by another
+    engine; HarnessError where they cannot be written. What was generated until then is kept. `say` is
+    told of what was interrupted and of servers that are lost.
     """
+    folder = rows.parent
     try:
-        rows.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with RowFile(rows) as file:
-            check_session(rows.parent / SESSION, endpoint.fingerprint, has_rows=bool(file.keys))
-            loop = Loop(endpoint, file, concurrency, progress, honoured, hang_after)
-            return asyncio.run(loop.run(requests))
+            check_session(folder / SESSION, endpoint.fingerprint, has_rows=bool(file.keys))
+            if found := unfinished.interrupted(folder, file.keys):
+                say(unfinished.told(found, folder))
+            written = asyncio.run(Loop(endpoint, file, pace, progress, honoured, say).run(requests))
+        unfinished.tidy(folder)
+        return written
     except OSError as error:
         raise HarnessError(
             f"{error.filename or rows}: {error.strerror}",
@@ -66,93 +93,109 @@ def generate(
 
 
 class Loop:
-    """One run of the loop: as many workers as requests in flight, one file, one watchdog."""
+    """One run of the loop: a lane for each server, one supply of requests, one file."""
 
     def __init__(
         self,
         endpoint: Endpoint,
         file: RowFile,
-        concurrency: int,
+        pace: Pace,
         progress: Progress,
         honoured: tuple[str, ...],
-        hang_after: float,
+        say: Callable[[str], None],
     ) -> None:
         self.endpoint = endpoint
         self.file = file
-        self.concurrency = max(1, concurrency)
+        self.pace = pace
         self.progress = progress
-        self.hang_after = hang_after
+        self.honoured = honoured
+        self.say = say
         self.written = 0
-        self.sign_of_life = time.monotonic()
-        self.client = Client(
-            endpoint,
-            connections=self.concurrency,
-            honoured=honoured,
-            on_retry=lambda: progress.advance(rows=0, failures=1),
-        )
 
     async def run(self, requests: Iterable[Request]) -> int:
-        source = iter(requests)
-        async with self.client:
-            watchdog = asyncio.create_task(self.watch())
-            workers = [asyncio.create_task(self.work(source)) for _ in range(self.concurrency)]
-            try:
-                await first_failure(workers, watchdog)
-            finally:
-                watchdog.cancel()
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(watchdog, *workers, return_exceptions=True)
+        self.supply = Supply(each for each in requests if self.file.claim(each.key))
+        lanes = [Lane(server, self, number) for number, server in enumerate(self.endpoint.servers)]
+        running = {asyncio.create_task(lane.run()): lane for lane in lanes}
+        try:
+            while running:
+                ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    self.end(running.pop(task), task.exception(), left=len(running))
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
         return self.written
 
-    async def work(self, source: Iterator[Request]) -> None:
-        """Takes requests until there are none left. All workers share the iterator."""
-        for request in source:
-            if not self.file.claim(request.key):
-                continue
+    def end(self, lane: "Lane", error: BaseException | None, left: int) -> None:
+        """A lane has come to its end. Raises its error unless other servers can do its work."""
+        if error is None:
+            return
+        if not left or isinstance(error, Refused) or not isinstance(error, ServerError):
+            raise error
+        lost = list(lane.open.values())
+        for slot in lane.slots:
+            slot.set_aside()
+        self.supply.give_back(lost)
+        self.say(f"a server is lost, {left} left; its {len(lost)} open requests go to them: {error.message}")
+
+    def keep(self, response: Response) -> None:
+        self.file.append(response)
+        self.written += 1
+        self.progress.advance(rows=1, tokens=response.row.completion_tokens)
+
+
+class Lane:
+    """One server's part of the work: as many workers as requests in flight, one watchdog."""
+
+    def __init__(self, endpoint: Endpoint, loop: Loop, number: int) -> None:
+        self.endpoint = endpoint
+        self.loop = loop
+        self.open: dict[tuple[str, int], Request] = {}
+        self.budget = Budget(loop.pace.tokens)
+        count = max(1, loop.pace.requests)
+        self.slots = [Slot(loop.file.path.parent, number * count + each) for each in range(count)]
+        self.client = Client(
+            endpoint,
+            connections=count,
+            honoured=loop.honoured,
+            on_retry=lambda: loop.progress.advance(rows=0, failures=1),
+        )
+
+    async def run(self) -> None:
+        async with self.client:
+            self.watchdog = Watchdog(self.client, self.loop.pace.hang_after)
+            watching = asyncio.create_task(self.watchdog.watch())
+            workers = [asyncio.create_task(self.work(slot)) for slot in self.slots]
             try:
-                response = await self.client.complete(request)
+                await first_failure(workers, watching)
+            finally:
+                for task in (watching, *workers):
+                    task.cancel()
+                await asyncio.gather(watching, *workers, return_exceptions=True)
+                for slot in self.slots:
+                    slot.leave()
+
+    async def work(self, slot: Slot) -> None:
+        """Takes requests until there are none left. All workers of all lanes share the supply."""
+        while (request := await self.loop.supply.take()) is not None:
+            self.open[request.key] = request
+            slot.take(request, self.watchdog.sign_of_life)
+            entry = await self.budget.admit(request, lambda: slot.characters)
+            try:
+                response = await self.client.complete(request, slot)
             except Unreachable:
                 await self.hear_last_words()
                 raise
-            self.file.append(response)
-            self.written += 1
-            self.sign_of_life = time.monotonic()
-            self.progress.advance(rows=1, tokens=response.row.completion_tokens)
+            self.loop.keep(response)
+            slot.finish()
+            self.watchdog.sign_of_life()
+            del self.open[request.key]
+            self.loop.supply.answered(request)
+            await self.budget.release(entry, response.row.completion_tokens)
 
     async def hear_last_words(self) -> None:
         """Gives a server that no longer answers the time to be found dead, with its log to show."""
         for _ in range(40 if self.endpoint.server is not None else 0):
             self.endpoint.check()
             await asyncio.sleep(0.25)
-
-    async def watch(self) -> None:
-        """Ends, by ServerError, when the server's process has died or the server hangs."""
-        while True:
-            await asyncio.sleep(min(WATCH_EVERY, self.hang_after / 4))
-            self.endpoint.check()
-            if time.monotonic() - self.sign_of_life < self.hang_after / 2:
-                continue
-            if await self.client.healthy(seconds=self.hang_after / 4):
-                self.sign_of_life = time.monotonic()
-            elif time.monotonic() - self.sign_of_life > self.hang_after:
-                raise hung(self.endpoint, self.hang_after)
-
-
-async def first_failure(workers: list[asyncio.Task[None]], watchdog: asyncio.Task[None]) -> None:
-    """Waits until all workers are done; raises what the first of them or the watchdog raised."""
-    work = asyncio.gather(*workers)
-    work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # it counts as heard
-    done, _ = await asyncio.wait((work, watchdog), return_when=asyncio.FIRST_COMPLETED)
-    for finished in (watchdog, work):
-        if finished in done:
-            await finished
-
-
-def hung(endpoint: Endpoint, seconds: float) -> ServerError:
-    tail = f"; its log ends:\n{endpoint.server.tail()}" if endpoint.server is not None else ""
-    return ServerError(
-        f"{endpoint.label} serving {endpoint.model} hangs: for {seconds:.0f} s nothing was finished and "
-        f"{endpoint.health_url} did not answer{tail}",
-        "everything generated so far is kept; the same command starts the server again and goes on",
-    )

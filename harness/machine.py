@@ -73,6 +73,9 @@ class Machine:
 
     `price_per_gpu_hour` is in `currency`, 0 where no price is to be told. `gpu_tflops` is one GPU's peak in
     dense bfloat16, in 10^12 operations a second: an H100's unless the file says otherwise.
+    `concurrency` is how many requests a server is asked at once, and `tokens_in_flight` how many tokens these
+    may grow to (0: any number). Responses of up to `stream_from` tokens or more are streamed (0: none is), so
+    that what has come of a long one is kept.
     `hub` is where checkpoints and training data are downloaded from. `columns` renames what the table of
     sources expects, by repository and role: `[columns."nvidia/AceReason-1.1-SFT"] question = "problem"`.
     """
@@ -82,6 +85,8 @@ class Machine:
     hub: HubName = "huggingface"
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     concurrency: int = 64
+    tokens_in_flight: int = 0
+    stream_from: int = 8192
     gpus: int = field(default_factory=count_gpus)
     price_per_gpu_hour: float = 0.0
     currency: str = "USD"

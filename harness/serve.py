@@ -18,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,7 @@ from harness.engines import OPENAI_PARAMETERS, Engine
 from harness.engines.remote import Remote
 from harness.errors import ServerError
 from harness.machine import Machine
+from harness.stream import Uncounted
 from harness.types import Message, Sampling
 
 GRACE = 5.0
@@ -161,6 +163,7 @@ class Server:
             sampling=service.sampling,
             server=self,
             folder=service.model,
+            stream_from=self.machine.stream_from,
         )
 
     def port_was_taken(self) -> bool:
@@ -357,7 +360,8 @@ def greet(endpoint: Endpoint, sampling: Sampling | None = None) -> None:
 
 
 def remote_endpoint(engine: Remote, served_as: str, sampling: Sampling, machine: Machine) -> Endpoint:
-    """The endpoint that machine.toml names, with the sampling parameters that it takes.
+    """The endpoint that machine.toml names, with the sampling parameters that it takes, streaming where it
+    can.
 
     Many take only OpenAI's own. Raises ServerError where one that it refuses is set to something
     else than "off", and UsageError where no URL is configured.
@@ -370,18 +374,25 @@ def remote_endpoint(engine: Remote, served_as: str, sampling: Sampling, machine:
         fingerprint={**engine.fingerprint(machine), "model": served_as},
         accepts=engine.accepts,
         api_key=os.environ.get(settings.api_key_env, ""),
+        stream_from=machine.stream_from,
     )
-    try:
-        greet(endpoint, sampling)
-    except Refused as error:
-        if not is_neutral(sampling):
-            raise
-        endpoint = replace(endpoint, accepts=OPENAI_PARAMETERS)
+    refusals: list[ServerError] = []
+    for way in ways(endpoint, sampling):
         try:
-            greet(endpoint, sampling)
-        except Refused:
-            raise error from None
-    return endpoint
+            greet(replace(way, stream_from=min(way.stream_from, 1)), sampling)
+        except (Refused, Uncounted) as error:
+            refusals.append(error)
+        else:
+            return way
+    raise refusals[0]
+
+
+def ways(endpoint: Endpoint, sampling: Sampling) -> Iterator[Endpoint]:
+    """How a provider may have to be asked, the fullest way first."""
+    fewer = [OPENAI_PARAMETERS] if is_neutral(sampling) else []
+    for accepts in (endpoint.accepts, *fewer):
+        for stream_from in dict.fromkeys((endpoint.stream_from, 0)):
+            yield replace(endpoint, accepts=accepts, stream_from=stream_from)
 
 
 def is_neutral(sampling: Sampling) -> bool:

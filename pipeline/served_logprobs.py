@@ -6,7 +6,6 @@ log-probabilities are asked for, so a warm prefix cache changes nothing.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,13 +18,13 @@ from tenacity import AsyncRetrying, retry_if_exception_type
 from harness.client import Client, Refused, Transient, Unreachable, excerpt, exhausted, failure, pause
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
-from harness.generate import Progress, hung
+from harness.generate import Progress
+from harness.watchdog import Watchdog, first_failure
 from pipeline.logprobs import Encoded, Unscorable, check_length, check_numbers
 
 Save = Callable[[Encoded, NDArray[np.float32]], None]
 Leave = Callable[[Unscorable], None]
 TOO_LONG = ("context length", "model length", "max_model_len")  # vLLM's words for a prompt that it refuses
-WATCH_EVERY = 1.0
 
 
 class PromptToken(msgspec.Struct):
@@ -67,22 +66,19 @@ class ServedLogprobs:
         self.limit = limit
         self.concurrency = max(1, concurrency)
         self.hang_after = hang_after
-        self.sign_of_life = time.monotonic()
         self.progress = progress
 
     async def run(self, rows: Iterator[Encoded]) -> None:
         async with Client(self.endpoint, connections=self.concurrency) as self.client:
+            self.watchdog = Watchdog(self.client, self.hang_after)
+            watching = asyncio.create_task(self.watchdog.watch())
             workers = [asyncio.create_task(self.work(rows)) for _ in range(self.concurrency)]
-            work, watchdog = asyncio.gather(*workers), asyncio.create_task(self.watch())
             try:
-                await asyncio.wait((work, watchdog), return_when=asyncio.FIRST_COMPLETED)
-                for ended in (watchdog, work):
-                    if ended.done():
-                        await ended
+                await first_failure(workers, watching)
             finally:
-                for task in (watchdog, *workers):
+                for task in (watching, *workers):
                     task.cancel()
-                await asyncio.gather(work, watchdog, *workers, return_exceptions=True)
+                await asyncio.gather(watching, *workers, return_exceptions=True)
 
     async def work(self, rows: Iterator[Encoded]) -> None:
         """Takes rows until there are none left. All workers share the iterator."""
@@ -91,18 +87,7 @@ class ServedLogprobs:
                 self.save(row, await self.ask(row))
             except Unscorable as fault:
                 self.leave(fault)
-            self.sign_of_life = time.monotonic()
-
-    async def watch(self) -> None:
-        while True:
-            await asyncio.sleep(min(WATCH_EVERY, self.hang_after / 4))
-            self.endpoint.check()
-            if time.monotonic() - self.sign_of_life < self.hang_after / 2:
-                continue
-            if await self.client.healthy(seconds=self.hang_after / 4):
-                self.sign_of_life = time.monotonic()
-            elif time.monotonic() - self.sign_of_life > self.hang_after:
-                raise hung(self.endpoint, self.hang_after)
+            self.watchdog.sign_of_life()
 
     async def ask(self, row: Encoded) -> NDArray[np.float32]:
         """Raises Unscorable for a row that is too long, with the token that vLLM must generate, or odd."""

@@ -17,7 +17,7 @@ import pytest
 from harness.asking import Request
 from harness.endpoint import Endpoint
 from harness.errors import DataError, HarnessError, ServerError
-from harness.generate import generate
+from harness.generate import Pace, generate
 from harness.machine import Machine
 from harness.proof import prove_sampling, prove_tokens, tempered
 from harness.rows import RowFile, keys_of, read_in_order, read_rows
@@ -133,9 +133,9 @@ def test_a_line_separator_inside_a_text_does_not_end_the_row(tmp_path: Path) -> 
 
 def test_rows_do_not_depend_on_concurrency_or_order(tmp_path: Path) -> None:
     with running("--delay", "0.01") as endpoint:
-        generate(requests(), endpoint, tmp_path / "one" / "rows.jsonl", concurrency=1)
+        generate(requests(), endpoint, tmp_path / "one" / "rows.jsonl", pace=Pace(requests=1))
         backwards = reversed(list(requests()))
-        generate(backwards, endpoint, tmp_path / "many" / "rows.jsonl", concurrency=16)
+        generate(backwards, endpoint, tmp_path / "many" / "rows.jsonl", pace=Pace(requests=16))
     assert texts(tmp_path / "one" / "rows.jsonl") == texts(tmp_path / "many" / "rows.jsonl")
 
 
@@ -154,7 +154,7 @@ def test_requests_are_pulled_as_slots_become_free(tmp_path: Path) -> None:
             ahead.append(int(repr(pulled)[6:-1]) - self.rows)
 
     with running("--delay", "0.01") as endpoint:
-        generate(counted(), endpoint, tmp_path / "rows.jsonl", concurrency=8, progress=Watching())
+        generate(counted(), endpoint, tmp_path / "rows.jsonl", pace=Pace(requests=8), progress=Watching())
         with urllib.request.urlopen(endpoint.base_url.removesuffix("/v1") + "/asked") as answer:
             assert json.load(answer)["most_in_flight"] == 8
     assert max(ahead) <= 8
@@ -193,7 +193,7 @@ def test_a_server_that_dies_is_named_with_its_log_and_the_rows_are_kept(tmp_path
         )
         began = time.monotonic()
         with pytest.raises(ServerError, match=r"died with exit code 7(.|\n)*the engine core died"):
-            generate(requests(), dying, rows, concurrency=2)
+            generate(requests(), dying, rows, pace=Pace(requests=2))
         assert time.monotonic() - began < 60
         assert 0 < len(keys(rows)) < 20
         healthy = pool.acquire(FakeEngine(), model, "tiny", WARM, tmp_path / "server.log")
@@ -204,13 +204,13 @@ def test_a_server_that_dies_is_named_with_its_log_and_the_rows_are_kept(tmp_path
 def test_a_server_that_hangs_is_noticed_and_the_rows_are_kept(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     with running("--hang-after", "3") as endpoint, pytest.raises(ServerError, match="hangs"):
-        generate(requests(), endpoint, rows, concurrency=1, hang_after=2.0)
+        generate(requests(), endpoint, rows, pace=Pace(requests=1, hang_after=2.0))
     assert len(keys(rows)) == 3
 
 
 def test_a_slow_but_healthy_server_is_not_taken_for_a_hung_one(tmp_path: Path) -> None:
     with running("--delay", "3") as endpoint:
-        assert generate(requests(1, 2), endpoint, tmp_path / "rows.jsonl", hang_after=1.0) == 2
+        assert generate(requests(1, 2), endpoint, tmp_path / "rows.jsonl", pace=Pace(hang_after=1.0)) == 2
         assert asked_count(endpoint) == 2
 
 
@@ -224,14 +224,14 @@ LONG_RUN = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from harness.generate import generate
+from harness.generate import Pace, generate
 from tests.fakes.engine import FakeEngine, request
 from harness.endpoint import Endpoint
 from harness.engines import ALL_PARAMETERS
 endpoint = Endpoint(base_url=sys.argv[1], model="tiny", engine=FakeEngine(), accepts=ALL_PARAMETERS,
                     fingerprint={"engine": "fake", "version": "1.0", "model": "tiny"})
 wanted = (request(f"q{q}", d) for q in range(5) for d in range(40))
-generate(wanted, endpoint, Path(sys.argv[2]), concurrency=4)
+generate(wanted, endpoint, Path(sys.argv[2]), pace=Pace(requests=4))
 """
 
 
@@ -250,7 +250,7 @@ def test_kill_9_in_the_middle_and_a_second_run_give_the_rows_of_an_undisturbed_o
         process.wait()
         wanted = list(requests(5, 40))
         assert 0 < len(keys(rows)) < len(wanted)
-        generate(wanted, endpoint, rows, concurrency=4)
+        generate(wanted, endpoint, rows, pace=Pace(requests=4))
         generate(wanted, endpoint, tmp_path / "whole" / "rows.jsonl")
     assert keys(rows) == keys(tmp_path / "whole" / "rows.jsonl")
     assert texts(rows) == texts(tmp_path / "whole" / "rows.jsonl")
@@ -285,7 +285,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
     with running() as endpoint, pytest.raises(KeyboardInterrupt):
-        generate(requests(), endpoint, rows, concurrency=1, progress=Interrupting())
+        generate(requests(), endpoint, rows, pace=Pace(requests=1), progress=Interrupting())
     assert len(keys(rows)) == 5
     assert threading.active_count() < 10
 

@@ -14,7 +14,7 @@ from harness.engines import Engine
 from harness.engines.transformers import transformers
 from harness.engines.vllm import vllm
 from harness.errors import UsageError
-from harness.generate import generate
+from harness.generate import Pace, generate
 from harness.machine import load_machine
 from harness.proof import prove_sampling
 from harness.rows import read_rows
@@ -85,7 +85,7 @@ def test_vllm_on_this_machine_does_what_its_rows_claim(model: Path, tmp_path: Pa
         for folder, concurrency in (("alone", 1), ("together", 16)):
             wanted = (request(f"q{number}", 0, sampling=SAMPLING, logprobs=True) for number in range(16))
             rows = tmp_path / folder / "generations.jsonl"
-            generate(wanted, endpoint, rows, concurrency=concurrency, honoured=honoured)
+            generate(wanted, endpoint, rows, pace=Pace(requests=concurrency), honoured=honoured)
         alone, together = (
             {row.question: row for row in read_rows(tmp_path / folder / "generations.jsonl", Generation)}
             for folder in ("alone", "together")
