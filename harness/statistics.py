@@ -339,8 +339,8 @@ class Tested:
 VERDICTS: tuple[VerdictName, ...] = ("inconclusive", "reproduced", "not reproduced")
 
 
-def tested(ours: Measurements, published: Array, claim: Claim) -> Tested:
-    """Two one-sided tests at 5 % on measurements of a claim whose value is `published`.
+def tested(ours: Measurements, published: Array, claim: Claim, level: float) -> Tested:
+    """Two one-sided tests at `level` on measurements of a claim whose value is `published`.
 
     A claim without a known error gets ours, brought to its number of draws. Four things keep the
     promised level (docs/statistics.md): Student's t with the degrees of freedom that our error has; an
@@ -358,7 +358,7 @@ def tested(ours: Measurements, published: Array, claim: Claim) -> Tested:
     else:
         variance = variance * (1 + (ours.draws / claim.draws if claim.draws else 1))
     total = variance + fixed
-    half = stdtrit(ours.degrees * (total / variance) ** 2, 1 - LEVEL) * np.sqrt(total)
+    half = stdtrit(ours.degrees * (total / variance) ** 2, 1 - level) * np.sqrt(total)
     delta = ours.average - published
     inside = np.abs(delta) + half < claim.margin
     outside = np.abs(delta) - half > claim.margin
@@ -379,8 +379,8 @@ def rounding_error(claim: Claim) -> float:
     return claim.rounding / 2 / math.sqrt(3)
 
 
-def judge(measured: Score | None, claim: Claim) -> Verdict:
-    """The verdict on one claim by two one-sided tests at 5 %."""
+def judge(measured: Score | None, claim: Claim, level: float = LEVEL) -> Verdict:
+    """The verdict on one claim by two one-sided tests at `level`."""
     if measured is None or measured.average is None:
         return Verdict(name="not measured", reason="no grades")
     if measured.ungraded:
@@ -390,7 +390,7 @@ def judge(measured: Score | None, claim: Claim) -> Verdict:
     delta = measured.average - claim.value
     if measured.se_rerun is None:
         return Verdict(name="inconclusive", delta=delta, draws_needed=2, reason=one_draw(measured.draws))
-    found = at_draws(measured, claim, np.array([float(measured.draws)]))
+    found = at_draws(measured, claim, np.array([float(measured.draws)]), level)
     half, name = float(found.half[0]), VERDICTS[found.code[0]]
     return Verdict(
         name=name,
@@ -407,7 +407,7 @@ def one_draw(draws: int) -> str:
     return "a question has fewer than two graded draws: no error over re-runs"
 
 
-def at_draws(measured: Score, claim: Claim, draws: Array) -> Tested:
+def at_draws(measured: Score, claim: Claim, draws: Array, level: float = LEVEL) -> Tested:
     """The test as it would be with other numbers of draws, our score and our variance a draw held fixed."""
     assert measured.average is not None
     assert measured.se_rerun is not None
@@ -419,7 +419,7 @@ def at_draws(measured: Score, claim: Claim, draws: Array) -> Tested:
         se_rerun=measured.se_rerun * np.sqrt(measured.draws / draws),
         degrees=degrees * (draws - 1) / (measured.draws - 1),
     )
-    return tested(ours, np.full_like(draws, claim.value), claim)
+    return tested(ours, np.full_like(draws, claim.value), claim, level)
 
 
 MOST_DRAWS = 10_000

@@ -125,7 +125,7 @@ def claim(setting: Setting, value: float) -> Claim:
 def simulated(setting: Setting, spread: float, draws: int, margins: int, runs: int) -> Tested:
     """The test on simulated publications and re-runs."""
     ours = measurements(reruns(setting, spread, draws, margins, runs), draws)
-    return tested(ours, publications(setting, spread, runs), claim(setting, setting.published))
+    return tested(ours, publications(setting, spread, runs), claim(setting, setting.published), LEVEL)
 
 
 def rates(setting: Setting, spread: float, draws: int, runs: int) -> Rates:
