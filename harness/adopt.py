@@ -1,0 +1,134 @@
+"""Draws and verdicts that another stage of the same store holds already: neither is made twice.
+
+Two Asks that differ in the number of draws alone send the same requests, as far as the shorter goes: a
+draw's seed depends on nothing but the question and the draw. So whoever asks for 64 draws begins with
+the 8 that are there, and a run that is drawn in rounds asks for each draw once.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.answering import Response
+from harness.rows import RowFile, keys_of, read_rows
+from harness.session import SESSION
+from harness.stage import Json
+from harness.types import Generation, Grade
+
+if TYPE_CHECKING:
+    from harness.evaluate import Ask, Mark
+    from harness.store import Context
+
+ROWS = "generations.jsonl"
+Key = tuple[str, int]
+Known = Mapping[Key, tuple[bytes, Grade]]
+
+
+def but_for_draws(identity: Mapping[str, Json]) -> Json:
+    """What an Ask is, the number of draws left out."""
+    rest = copy.deepcopy(dict(identity))
+    for sampling in (rest["benchmark"]["sampling"], rest["sampling"]):
+        if sampling is not None:
+            del sampling["draws"]
+    return rest
+
+
+def draws_of(identity: Mapping[str, Json]) -> int:
+    return int((identity["sampling"] or identity["benchmark"]["sampling"])["draws"])
+
+
+def asked_otherwise_often(ask: "Ask", stages: Path) -> list[Path]:
+    """The directories of Asks that differ from this one in their draws alone, most draws first."""
+    wanted, found = but_for_draws(ask.identity), []
+    for file in sorted(stages.glob(f"{ask.kind}-*/identity.json")):
+        told = json.loads(file.read_bytes())
+        if file.parent.name != ask.key and but_for_draws(told) == wanted:
+            found.append((draws_of(told), file.parent))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+# Draws --------------------------------------------------------------------------------------
+
+
+def adopt_draws(ask: "Ask", questions: list[str], out: Path, context: "Context") -> int:
+    """Copies the rows that `out` lacks from other Asks of the same store. Returns their number.
+
+    Only rows of the engine that is going to write the others; where nothing is left to ask, those of any
+    one engine, as of a stage that is complete. May be interrupted and called again.
+    """
+    wanted = {(question, draw) for question in questions for draw in range(ask.drawn.draws)}
+    adopted = 0
+    for source in asked_otherwise_often(ask, out.parent):
+        own = keys_of(out / ROWS)
+        missing = (wanted - own) & keys_of(source / ROWS)
+        if not missing or (own and session_of(out) != session_of(source)):
+            continue
+        if missing != wanted - own and session_of(source) != context.endpoint(ask.service()).fingerprint:
+            continue
+        if not own:
+            (out / SESSION).write_bytes((source / SESSION).read_bytes())
+        adopted += copy_rows(ask, source / ROWS, out / ROWS, missing)
+        context.progress.say(f"  {len(missing):,} responses are there already, in {source.name}")
+    return adopted
+
+
+def copy_rows(ask: "Ask", source: Path, target: Path, keys: set[Key]) -> int:
+    """Appends the rows with these keys; their `sampling` is from now on that of `ask`."""
+    with RowFile(target) as file:
+        for row in read_rows(source, Generation):
+            key = row.question, row.draw
+            if key in keys and file.claim(key):
+                file.append(Response(row=replace(row, sampling=ask.drawn)))
+    return len(keys)
+
+
+def session_of(path: Path) -> Json:
+    """Which engine wrote the rows of a directory; None where nobody said."""
+    try:
+        return json.loads((path / SESSION).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+# Verdicts -----------------------------------------------------------------------------------
+
+
+def known_verdicts(mark: "Mark", stages: Path) -> Known:
+    """The verdicts of the same grader, with the same settings, on draws of such other Asks.
+
+    Each with the digest of what it is about: a draw that was asked again is graded again.
+    """
+    known: dict[Key, tuple[bytes, Grade]] = {}
+    for source in asked_otherwise_often(mark.asked, stages):
+        for graded in graded_alike(mark, source.name, stages):
+            grades = {(one.question, one.draw): one for one in read_rows(graded, Grade)}
+            new = {key for key, one in grades.items() if key not in known and one.correct is not None}
+            if new:
+                rows = ((row, (row.question, row.draw)) for row in read_rows(source / ROWS, Generation))
+                known |= {key: (digest(row), grades[key]) for row, key in rows if key in new}
+    return known
+
+
+def graded_alike(mark: "Mark", asked: str, stages: Path) -> Iterator[Path]:
+    """The files of grades that Marks like this one wrote of another Ask."""
+    wanted = {**mark.identity, "asked": asked}
+    for file in sorted(stages.glob(f"{mark.kind}-*/identity.json")):
+        grades = file.with_name("grades.jsonl")
+        if json.loads(file.read_bytes()) == wanted and grades.exists():
+            yield grades
+
+
+def digest(row: Generation) -> bytes:
+    """Of all that a grader sees of a response."""
+    seen = "\0".join((row.text, row.reasoning, row.answer, row.finish_reason, json.dumps(row.kept)))
+    return hashlib.blake2b(seen.encode(), digest_size=16).digest()
+
+
+def known_verdict(known: Known, row: Generation) -> Grade | None:
+    """The verdict on just this response, where there is one."""
+    about, grade = known.get((row.question, row.draw), (b"", None))
+    return grade if grade is not None and about == digest(row) else None
