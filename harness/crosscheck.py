@@ -21,13 +21,13 @@ from typing import Any, Literal
 import msgspec
 
 from harness.errors import UsageError
-from harness.evaluate import Mark, in_order, key
+from harness.evaluate import Mark, in_order
 from harness.files import write_rows
 from harness.grading.answers import boxes, last_box
 from harness.grading.choices import LETTERS, strict_form
 from harness.grading.code import TIME_LIMIT
 from harness.lighteval_judge import Judge, Metric, Theirs, judge_for
-from harness.rows import drop_torn_line, read_rows
+from harness.rows import drop_torn_line, key_of, read_rows
 from harness.setup import LIGHTEVAL
 from harness.stage import Stage
 from harness.store import Context
@@ -93,17 +93,19 @@ class Crosscheck(Stage):
     def run(self, out: Path, context: Context) -> None:
         benchmark = self.marked.asked.benchmark
         questions = {question.id: question for question in self.marked.asked.questions(context)}
-        grades = {key(grade): grade for grade in read_rows(context.path(self.marked) / "grades.jsonl", Grade)}
+        grades = {
+            key_of(grade): grade for grade in read_rows(context.path(self.marked) / "grades.jsonl", Grade)
+        }
         generations = context.path(self.marked.asked) / "generations.jsonl"
         metric = metric_of(questions)
         file = out / ROWS
         file.touch()
         drop_torn_line(file)
-        done = {(row.question, row.draw) for row in read_rows(file, Compared)}
+        done = {key_of(row) for row in read_rows(file, Compared)}
         todo = (
-            (questions[row.question], row, grades[key(row)])
+            (questions[row.question], row, grades[key_of(row)])
             for row in read_rows(generations, Generation)
-            if key(row) not in done
+            if key_of(row) not in done
         )
         with (
             judge_for(metric, context.machine, benchmark.tests) as judge,
@@ -114,7 +116,7 @@ class Crosscheck(Stage):
             for row in rows:
                 lines.write(msgspec.json.encode(row) + b"\n")
                 counter.advance(failures=int(row.theirs is None))
-        kept: list[Compared] = sorted(read_rows(file, Compared), key=lambda row: (row.question, row.draw))
+        kept: list[Compared] = sorted(read_rows(file, Compared), key=key_of)
         write_rows(file, kept)
 
 

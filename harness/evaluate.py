@@ -8,6 +8,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from harness.adopt import adopt_draws, known_verdict, known_verdicts
 from harness.asking import Request
 from harness.benchmark import Benchmark
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
@@ -22,7 +24,7 @@ from harness.errors import SandboxError
 from harness.files import write_json, write_rows
 from harness.generate import generate, pace_of
 from harness.proof import carries_effort, prove_sampling, prove_tokens
-from harness.rows import drop_torn_line, keys_of, read_rows
+from harness.rows import drop_torn_line, key_of, keys_of, read_in_order, read_rows, read_wanted
 from harness.sandboxes import Sandbox
 from harness.stage import Json, Service, Stage
 from harness.store import Context
@@ -122,6 +124,7 @@ class Ask(Stage):
 
     def run(self, out: Path, context: Context) -> None:
         questions = self.questions(context)
+        adopt_draws(self, [question.id for question in questions], out, context)
         ask(self.requests(questions), len(questions) * self.drawn.draws, self.service(), out, context)
         write_json(out / "asked.json", {"questions": len(questions), "draws": self.drawn.draws})
 
@@ -155,45 +158,73 @@ class Mark(Stage):
         """The Ask, the grader, and the benchmark's grading settings (a time limit, say)."""
         return {**super().identity, "grading": self.asked.benchmark.grading}
 
+    @property
+    def follows(self) -> Ask:
+        return self.asked
+
     def run(self, out: Path, context: Context) -> None:
+        """Grades rows as they come. Nothing depends on their order, nor on when this was interrupted."""
         benchmark = self.asked.benchmark
         questions = {question.id: question for question in self.asked.questions(context)}
-        generations = context.path(self.asked) / "generations.jsonl"
         file = out / "grades.jsonl"
         graded = keep_decided(file)
-        sandbox = context.sandbox() if benchmark.needs_sandbox else None
         total = len(questions) * self.asked.drawn.draws
-        undecided: list[Grade] = []
-        suspects: set[tuple[str, int]] = set()
+        graders = context.graders()
+        sandbox = graders.sandbox if benchmark.needs_sandbox else None
+        broken: list[Grade] = []
+
+        known = known_verdicts(self, out.parent)
+
+        def grade(row: Generation) -> Future[Grade]:
+            if there := known_verdict(known, row):
+                return at_once(there)
+            return graders.submit(grade_one, benchmark, questions[row.question], row, sandbox)
+
         with (
-            context.progress.counter("grading", total, done=len(graded)) as counter,
+            context.progress.counter(f"grading {benchmark.name}", total, done=len(graded)) as counter,
             file.open("ab", buffering=0) as lines,
         ):
-
-            def keep(grade: Grade) -> None:
-                lines.write(msgspec.json.encode(grade) + b"\n")
-                undecided.extend([grade] if grade.correct is None else [])
-                counter.advance(failures=int(grade.correct is None))
-
-            def graded_one(row: Generation) -> Grade:
-                return grade_one(benchmark, questions[row.question], row, sandbox)
-
-            todo = (row for row in read_rows(generations, Generation) if key(row) not in graded)
-            for grade in in_order(graded_one, todo, context.machine.sandbox.workers):
-                if benchmark.timed_out(grade):
-                    suspects.add(key(grade))
-                else:
-                    keep(grade)
-            todo = (row for row in read_rows(generations, Generation) if key(row) in suspects)
-            for grade in in_order(graded_one, todo, workers=1):
-                keep(replace(grade, detail={**grade.detail, "graded_again_alone": True}))
-        in_key_order: list[Grade] = sorted(read_rows(file, Grade), key=key)
-        write_rows(file, in_key_order)
-        if broken := [grade for grade in undecided if grade.reason.startswith(SANDBOX)]:
+            for verdict in self.verdicts(grade, graded, graders.workers, context):
+                lines.write(msgspec.json.encode(verdict) + b"\n")
+                counter.advance(failures=int(verdict.correct is None))
+                if verdict.reason.startswith(SANDBOX):
+                    broken.append(verdict)
+        write_rows(file, read_in_order(file, Grade))
+        if broken:
             raise SandboxError(
                 f"{len(broken)} of {total} answers could not be graded: {broken[0].reason}",
                 "All other verdicts are kept; mend the sandbox and run the same command again.",
             )
+
+    def verdicts(
+        self,
+        grade: Callable[[Generation], Future[Grade]],
+        graded: frozenset[tuple[str, int]],
+        workers: int,
+        context: Context,
+    ) -> Iterator[Grade]:
+        """The verdict on each row that is not graded yet.
+
+        First all rows as they come, while answers may still be generated on this machine. Verdicts that
+        this may be to blame for are then reached again, one at a time, once no stage is being built and
+        nothing else is graded.
+        """
+        file, suspects = "generations.jsonl", set[tuple[str, int]]()
+        wanted = (lambda key: key not in graded) if graded else None
+        rows = context.follow(self.asked, file, Generation, wanted)
+        with context.floor.busy(), closing(results(grade, rows, 4 * workers)) as found:
+            for verdict in found:
+                if self.asked.benchmark.timed_out(verdict):
+                    suspects.add(key_of(verdict))
+                else:
+                    yield verdict
+        if not suspects:
+            return
+        with context.floor.alone():
+            again = read_wanted(context.path(self.asked) / file, Generation, suspects.__contains__)
+            for verdict in results(grade, again, ahead=1):
+                yield replace(verdict, detail={**verdict.detail, "graded_again_alone": True})
+                context.floor.check()
 
     def work(self, estimator: Estimator) -> Work:
         benchmark, rows = self.asked.benchmark, estimator.volume(self.asked).total.rows
@@ -201,19 +232,13 @@ class Mark(Stage):
         return Work(kind="grade", disk=rows * GRADE_BYTES, setting=setting, sandbox=benchmark.needs_sandbox)
 
 
-def key(row: Generation | Grade) -> tuple[str, int]:
-    return row.question, row.draw
-
-
-def keep_decided(file: Path) -> set[tuple[str, int]]:
+def keep_decided(file: Path) -> frozenset[tuple[str, int]]:
     """The keys of the verdicts that a file holds. Those that the sandbox failed to give are dropped."""
     file.touch()
     drop_torn_line(file)
-    grades = list(read_rows(file, Grade))
-    decided = [grade for grade in grades if not grade.reason.startswith(SANDBOX)]
-    if len(decided) < len(grades):
-        write_rows(file, decided)
-    return set(map(key, decided))
+    if any(grade.reason.startswith(SANDBOX) for grade in read_rows(file, Grade)):
+        write_rows(file, (one for one in read_rows(file, Grade) if not one.reason.startswith(SANDBOX)))
+    return frozenset(key_of(grade) for grade in read_rows(file, Grade))
 
 
 def in_order(
@@ -223,17 +248,37 @@ def in_order(
 
     Closed early, it gives up what has not begun.
     """
-    pool = ThreadPoolExecutor(workers)
+    with ThreadPoolExecutor(workers) as pool:
+        yield from results(lambda item: pool.submit(work, item), items, 4 * workers)
+
+
+def at_once(result: Result) -> Future[Result]:
+    """A result that is there already, as one that was waited for."""
+    future: Future[Result] = Future()
+    future.set_result(result)
+    return future
+
+
+def results(
+    submit: Callable[[Item], Future[Result]], items: Iterable[Item | None], ahead: int
+) -> Generator[Result, None, None]:
+    """The results in the order of the items, each as soon as it and those before are there.
+
+    At most `ahead` items are under way. An item that is None is none: what was ready meanwhile is given.
+    Closed early, it gives up what has not begun and waits for the rest.
+    """
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= 4 * workers:
+            if item is not None:
+                waiting.append(submit(item))
+            while waiting and (len(waiting) >= ahead or waiting[0].done()):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for begun in [future for future in waiting if not future.cancel()]:
+            begun.exception()
 
 
 def grade_one(

@@ -4,6 +4,7 @@ A live display on a terminal, a plain line every few seconds elsewhere (logs, CI
 """
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -30,7 +31,8 @@ class Counter(Protocol):
 
 
 class Progress(Protocol):
-    """Where stages report. `counter` is a context manager around one piece of counted work."""
+    """Where stages report, several at a time. `counter` is a context manager around one piece of counted
+    work."""
 
     def say(self, text: str) -> None: ...
 
@@ -64,6 +66,10 @@ class Tally:
             parts.append(f"{self.failures} failures")
         return " · ".join(parts)
 
+    def told(self, label: str) -> str:
+        """The line that stays when the work is over."""
+        return f"  {label} {self.rows}/{self.total} {self.rates()} in {self.seconds:.1f} s"
+
     def remaining(self) -> str:
         rate = (self.rows - self.first) / self.seconds
         return f"{(self.total - self.rows) / rate:.0f} s left" if rate else "…"
@@ -83,10 +89,13 @@ class LiveCounter(Tally):
 
 
 class LiveProgress:
-    """Bars on a terminal."""
+    """Bars on a terminal, one below the other; what is over becomes a line above them."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._changing = threading.Lock()
+        self._open = 0
+        self._bars: RichProgress | None = None
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False)
@@ -100,19 +109,43 @@ class LiveProgress:
 
     @contextmanager
     def counter(self, label: str, total: int, done: int = 0) -> Iterator[Counter]:
-        bars = RichProgress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[rates]}"),
-            console=self.console,
-            transient=False,
-        )
-        with bars:
-            yield LiveCounter(bars, label, total, done)
+        with self.bars() as bars:
+            counter = LiveCounter(bars, label, total, done)
+            try:
+                yield counter
+            finally:
+                bars.remove_task(counter.task)
+                self.say(counter.told(label))
+
+    @contextmanager
+    def bars(self) -> Iterator[RichProgress]:
+        """The one live display, which goes when the last counter is over."""
+        with self._changing:
+            bars = self._bars = self._bars or live_bars(self.console)
+            self._open += 1
+            bars.start()
+        try:
+            yield bars
+        finally:
+            with self._changing:
+                self._open -= 1
+                if not self._open:
+                    bars.stop()
+                    self._bars = None
+
+
+def live_bars(console: Console) -> RichProgress:
+    return RichProgress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rates]}"),
+        console=console,
+        transient=True,
+    )
 
 
 class PlainCounter(Tally):
@@ -147,7 +180,7 @@ class PlainProgress:
     def counter(self, label: str, total: int, done: int = 0) -> Iterator[Counter]:
         tally = PlainCounter(label, total, done)
         yield tally
-        self.say(f"  {label} {tally.rows}/{total} {tally.rates()} in {tally.seconds:.1f} s")
+        self.say(tally.told(label))
 
 
 def open_progress() -> Progress:

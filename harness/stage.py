@@ -66,6 +66,11 @@ class Stage:
         return False
 
     @property
+    def follows(self) -> "Stage | None":
+        """The input whose rows `run` can read while they are still being written (`Context.follow`)."""
+        return None
+
+    @property
     def kind(self) -> str:
         return type(self).__name__.lower()
 

@@ -11,28 +11,34 @@ import errno
 import json
 import platform
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from filelock import FileLock, Timeout
 
+from harness.company import Abandoned, Floor, Growth
 from harness.discover import find_engine
 from harness.endpoint import Endpoint
 from harness.engines import Engine
 from harness.errors import HarnessError, StageError
 from harness.files import write_json
+from harness.graders import Graders, LocalGraders
 from harness.hub import Served
 from harness.machine import Machine
 from harness.progress import Progress
+from harness.rows import Wanted, count_rows, follow_rows
 from harness.sandboxes import Sandbox
 from harness.serve import ServerPool, fixed_sampling
 from harness.stage import Service, Stage, ordered
 from harness.types import Sampling
 
+Row = TypeVar("Row")
 State = Literal["done", "partial", "missing"]
 MANIFEST = "stage.json"
 UNWRITABLE = (
@@ -52,14 +58,21 @@ class Planned:
 
 
 class Context:
-    """What a running stage may use: the machine, finished inputs, one model server, a sandbox."""
+    """What a running stage may use: the machine, finished inputs, one model server, a sandbox.
+
+    Stages that work at the same time share it: `floor` says who is at work.
+    """
 
     def __init__(self, store: "RunStore", machine: Machine, progress: Progress, pool: ServerPool) -> None:
         self.machine = machine
         self.progress = progress
         self._store = store
         self._pool = pool
+        self.floor = Floor()
+        self._growing: dict[str, Growth] = {}
+        self._opening = threading.Lock()
         self._sandbox: Sandbox | None = None
+        self._graders: Graders | None = None
 
     def path(self, stage: Stage) -> Path:
         """The directory of a finished input. Raises StageError where it is not complete."""
@@ -67,6 +80,36 @@ class Context:
         if self._store.state(stage) != "done":
             raise StageError(f"{stage.key} is not complete", f"It should stand in {path}.")
         return path
+
+    @contextmanager
+    def growing(self, stage: Stage) -> Iterator[None]:
+        """Around the building of a stage: its rows can be followed from here on."""
+        self._growing[stage.key] = growth = Growth()
+        with growth.watched():
+            yield
+
+    def can_follow(self, stage: Stage) -> bool:
+        """Whether a stage is complete or being built."""
+        return stage.key in self._growing or self._store.state(stage) == "done"
+
+    def follow(
+        self, stage: Stage, file: str, kind: type[Row], wanted: Wanted | None = None
+    ) -> Iterator[Row | None]:
+        """The rows of an input, from the first to the last, while they are being written or afterwards.
+
+        None says that there is nothing new at the moment. Raises StageError where the input is neither
+        complete nor being built, and Abandoned where it fails or everything is told to stop.
+        """
+        growth = self._growing.get(stage.key)
+        if growth is None:
+            self.path(stage)
+            growth = Growth()
+            growth.ended.set()
+        for row in follow_rows(self._store.path(stage) / file, kind, growth.ended, wanted):
+            self.floor.check()
+            yield row
+        if growth.failed:
+            raise Abandoned(f"{stage.key} was not completed")
 
     def endpoint(self, service: Service) -> Endpoint:
         """A ready server for the checkpoint; started, or kept warm from an earlier stage."""
@@ -91,11 +134,21 @@ class Context:
         """The sandbox of this machine, opened at first use. Raises SandboxError where none runs."""
         from harness.sandboxes import open_sandbox
 
-        if self._sandbox is None:
-            self._sandbox = open_sandbox(self.machine, self.progress.say)
-        return self._sandbox
+        with self._opening:
+            if self._sandbox is None:
+                self._sandbox = open_sandbox(self.machine, self.progress.say)
+            return self._sandbox
+
+    def graders(self) -> Graders:
+        """Those who grade, for all stages that do."""
+        with self._opening:
+            if self._graders is None:
+                self._graders = LocalGraders(self.machine.sandbox.workers, self.sandbox)
+            return self._graders
 
     def close(self) -> None:
+        if self._graders is not None:
+            self._graders.shutdown()
         if self._sandbox is not None:
             self._sandbox.close()
 
@@ -122,7 +175,7 @@ class RunStore:
         return loaded
 
     def build(self, stage: Stage, context: Context) -> Path:
-        """Runs the stage where it is not complete. Its inputs must be.
+        """Runs the stage where it is not complete. Its inputs must be, but for one that it follows.
 
         Raises HarnessError as the stage does, and where the runs folder cannot be written.
         """
@@ -181,11 +234,7 @@ class RunStore:
 
     def rows(self, stage: Stage) -> int:
         """The number of generations a partial or finished stage holds."""
-        file = self.path(stage) / "generations.jsonl"
-        if not file.exists():
-            return 0
-        with file.open("rb") as lines:
-            return sum(1 for line in lines if line.endswith(b"\n"))
+        return count_rows(self.path(stage) / "generations.jsonl")
 
     def changes(self, name: str, label: str, stage: Stage) -> Iterator[str]:
         """How a missing stage differs from the one that the label named before."""
@@ -215,8 +264,7 @@ def row_count(path: Path) -> int | None:
     """Rows of the file that a stage is known for; None where it has none."""
     for name in ("grades.jsonl", "generations.jsonl", "questions.jsonl"):
         if (path / name).exists():
-            with (path / name).open("rb") as file:
-                return sum(1 for _ in file)
+            return count_rows(path / name)
     return None
 
 
@@ -258,6 +306,10 @@ def existing(path: Path) -> Path:
     return path
 
 
+BESIDE = 4
+"""Stages that run beside the others at a time. They share the workers: more of them are no quicker."""
+
+
 class Runner:
     """Builds stages with one server kept warm and the next one started ahead.
 
@@ -265,6 +317,9 @@ class Runner:
     whose inputs are complete, the first that asks the warm server, else the first that needs none,
     else the first that asks the server started ahead, else the first. While it runs, the server that
     will be needed next is started.
+
+    Stages that follow the rows of another one (grading) run beside these, on threads, from when their
+    input begins. One that fails stops nothing else; its error is raised when all else is done.
     """
 
     def __init__(self, store: RunStore, context: Context) -> None:
@@ -279,17 +334,87 @@ class Runner:
         What a finished stage once read is not needed again.
         """
         self.store.view(name, labels)
-        names = readable(labels)
+        self.run_name, self.labels, self.names = name, labels, readable(labels)
         pending = ordered(list(labels.values()), without=self.done)
-        while pending:
-            stage = self.choose(pending)
-            pending.remove(stage)
-            self.start_ahead(stage, pending)
-            if stage.computes:
-                self.context.free_gpus()
-            with self.context.progress.stage(names[stage.key]):
-                self.store.build(stage, self.context)
-            self.store.view(name, {label: own for label, own in labels.items() if own.key == stage.key})
+        with self.threads() as self.beside:
+            try:
+                self.work(pending)
+            except Exception:
+                self.end_all()
+                raise
+        if self.failures:
+            raise self.failures[0]
+
+    @contextmanager
+    def threads(self) -> Iterator[ThreadPoolExecutor]:
+        """Where stages run beside the others. An interruption stops them; what they have done is kept."""
+        self.following: set[Future[None]] = set()
+        self.failures: list[BaseException] = []
+        pool = ThreadPoolExecutor(BESIDE, thread_name_prefix="beside")
+        try:
+            yield pool
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.context.floor.stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def work(self, pending: list[Stage]) -> None:
+        """Runs everything that can be run; what reads a stage that failed is left."""
+        while pending or self.following:
+            with self.context.floor.busy():
+                while (stage := self.choose(pending)) is not None:
+                    pending.remove(stage)
+                    self.run(stage, pending)
+            self.set_off(pending)
+            if not self.following:
+                return
+            self.end_some()
+
+    def run(self, stage: Stage, pending: list[Stage]) -> None:
+        """Builds one stage, with those that follow it beside it."""
+        self.start_ahead(stage, pending)
+        if stage.computes:
+            self.context.free_gpus()
+        with self.context.growing(stage):
+            self.set_off(pending)
+            self.finish(stage)
+
+    def finish(self, stage: Stage) -> None:
+        with self.context.progress.stage(self.names[stage.key]):
+            self.store.build(stage, self.context)
+        own = {label: one for label, one in self.labels.items() if one.key == stage.key}
+        self.store.view(self.run_name, own)
+
+    def set_off(self, pending: list[Stage]) -> None:
+        """Starts those that can follow rows that are there or to come."""
+        for stage in [one for one in pending if one.follows is not None]:
+            if all(self.done(one) or (one == stage.follows and self.context.can_follow(one))
+                   for one in stage.inputs):  # fmt: skip
+                pending.remove(stage)
+                self.following.add(self.beside.submit(self.follow, stage))
+
+    def follow(self, stage: Stage) -> None:
+        try:
+            self.finish(stage)
+        except HarnessError as error:
+            if not isinstance(error, Abandoned):
+                self.context.progress.say(f"{self.names[stage.key]}: {error.message}; all else goes on")
+            raise
+
+    def end_some(self) -> None:
+        """Waits until one of those beside has ended, and keeps its error."""
+        ended, self.following = wait(self.following, return_when=FIRST_COMPLETED)
+        errors = [error for future in ended if (error := future.exception()) is not None]
+        self.failures += [error for error in errors if not isinstance(error, Abandoned)]
+
+    def end_all(self) -> None:
+        """Waits for those beside. Where one of the others failed, its own error is the one to raise."""
+        if any(not future.done() for future in self.following):
+            self.context.progress.say("a stage failed; those beside it that can be finished are")
+        while self.following:
+            self.end_some()
 
     def done(self, stage: Stage) -> bool:
         return self.store.state(stage) == "done"
@@ -297,8 +422,8 @@ class Runner:
     def ready(self, stage: Stage) -> bool:
         return all(self.done(read) for read in stage.inputs)
 
-    def choose(self, pending: list[Stage]) -> Stage:
-        """The next stage to run; see the class."""
+    def choose(self, pending: list[Stage]) -> Stage | None:
+        """The next stage to run, see the class; None where all that is left follows or waits for one."""
 
         def rank(stage: Stage) -> int:
             wanted = server_of(stage)
@@ -306,7 +431,8 @@ class Runner:
                 return 1
             return 0 if wanted == self.warm else 2 if wanted == self.ahead else 3
 
-        return min((stage for stage in pending if self.ready(stage)), key=rank)
+        ready = (stage for stage in pending if stage.follows is None and self.ready(stage))
+        return min(ready, key=rank, default=None)
 
     def start_ahead(self, stage: Stage, pending: list[Stage]) -> None:
         """Starts the server that the stages after this one need first, if its checkpoint is there."""
