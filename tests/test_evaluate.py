@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,8 @@ from harness.recipe import evaluation
 from harness.rows import read_rows
 from harness.sandboxes import Execution, Limits, Outcome, Program
 from harness.serve import ServerPool
-from harness.store import Context, RunStore
+from harness.stage import Stage
+from harness.store import Context, Runner, RunStore
 from harness.types import Grade
 from pipeline.collect import Collect
 from tests.pipeline.rows import row
@@ -140,6 +141,29 @@ def test_a_time_out_counts_only_once_it_was_seen_again_alone(boxed: tuple[RunSto
     assert busy.at_a_time[4:] == [1, 1, 1, 1]
     assert all(grade.detail["graded_again_alone"] for grade in grades)
     assert {grade.detail["error_code"] for grade in grades} == {-2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waits(Stage):
+    """Works until every program was run once, and a little longer; then writes how often they were run."""
+
+    def run(self, out: Path, context: Context) -> None:
+        assert isinstance(context, Boxed)
+        assert isinstance(busy := context.box, Busy)
+        while len(busy.seen) < 4:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        write_json(out / "runs.json", len(busy.seen))
+
+
+def test_a_time_out_is_not_seen_again_while_another_stage_runs(boxed: tuple[RunStore, Boxed]) -> None:
+    store, context = boxed
+    mark = Mark(asked=asked(store, context), grader=1)
+    context.box = busy = Busy()
+    Runner(store, context).build("demo", {"other": Waits(), "mark": mark})
+    assert (store.path(Waits()) / "runs.json").read_text() == "4\n"
+    assert len(busy.seen) == 8
+    assert busy.at_a_time[4:] == [1, 1, 1, 1]
 
 
 def test_a_new_grader_marks_again_and_asks_nothing() -> None:
