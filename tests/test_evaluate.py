@@ -149,7 +149,8 @@ class Waits(Stage):
 
     def run(self, out: Path, context: Context) -> None:
         assert isinstance(context, Boxed)
-        assert isinstance(busy := context.box, Busy)
+        busy = context.box
+        assert isinstance(busy, Busy)
         while len(busy.seen) < 4:
             time.sleep(0.01)
         time.sleep(0.3)
