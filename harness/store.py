@@ -31,6 +31,7 @@ from harness.files import write_json
 from harness.graders import Graders, LocalGraders
 from harness.hub import Served
 from harness.machine import Machine
+from harness.preflight import Preflights
 from harness.progress import Progress
 from harness.rows import Wanted, count_rows, follow_rows
 from harness.sandboxes import Sandbox
@@ -69,6 +70,7 @@ class Context:
         self._store = store
         self._pool = pool
         self.floor = Floor()
+        self.preflights = Preflights()
         self._growing: dict[str, Growth] = {}
         self._opening = threading.Lock()
         self._sandbox: Sandbox | None = None
@@ -348,7 +350,7 @@ class Runner:
     @contextmanager
     def threads(self) -> Iterator[ThreadPoolExecutor]:
         """Where stages run beside the others. An interruption stops them; what they have done is kept."""
-        self.following: set[Future[None]] = set()
+        self.following: dict[Future[None], Stage] = {}
         self.failures: list[BaseException] = []
         pool = ThreadPoolExecutor(BESIDE, thread_name_prefix="beside")
         try:
@@ -393,7 +395,7 @@ class Runner:
             if all(self.done(one) or (one == stage.follows and self.context.can_follow(one))
                    for one in stage.inputs):  # fmt: skip
                 pending.remove(stage)
-                self.following.add(self.beside.submit(self.follow, stage))
+                self.following[self.beside.submit(self.follow, stage)] = stage
 
     def follow(self, stage: Stage) -> None:
         try:
@@ -405,14 +407,17 @@ class Runner:
 
     def end_some(self) -> None:
         """Waits until one of those beside has ended, and keeps its error."""
-        ended, self.following = wait(self.following, return_when=FIRST_COMPLETED)
+        ended, _ = wait(self.following, return_when=FIRST_COMPLETED)
+        for future in ended:
+            del self.following[future]
         errors = [error for future in ended if (error := future.exception()) is not None]
         self.failures += [error for error in errors if not isinstance(error, Abandoned)]
 
     def end_all(self) -> None:
         """Waits for those beside. Where one of the others failed, its own error is the one to raise."""
-        if any(not future.done() for future in self.following):
-            self.context.progress.say("a stage failed; those beside it that can be finished are")
+        if able := [stage for stage in self.following.values() if stage.follows and self.done(stage.follows)]:
+            names = ", ".join(self.names[stage.key] for stage in able)
+            self.context.progress.say(f"a stage failed; {names} can still be finished")
         while self.following:
             self.end_some()
 
