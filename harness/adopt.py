@@ -64,6 +64,8 @@ def adopt_draws(ask: "Ask", questions: list[str], out: Path, context: "Context")
     adopted = 0
     for source in asked_otherwise_often(ask, out.parent):
         own = keys_of(out / ROWS)
+        if wanted <= own:
+            break
         missing = (wanted - own) & keys_of(source / ROWS)
         if not missing or (own and session_of(out) != session_of(source)):
             continue

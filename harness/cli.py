@@ -113,6 +113,15 @@ def recipe_options(command: Any) -> Any:
 
 
 @click.group(cls=Suggesting, context_settings={"help_option_names": ["-h", "--help"]})
+def until_resolved_option(command: Any) -> Any:
+    """--until-resolved, for what compares with published values."""
+    return click.option(
+        "--until-resolved",
+        is_flag=True,
+        help="Draw in rounds, and stop a benchmark as soon as each claim on it is decided.",
+    )(command)
+
+
 @click.version_option(package_name="dasd-harness")
 def cli() -> None:
     """Reproduce the DASD distillation report, from questions to a verdict on every number."""
@@ -227,11 +236,13 @@ def calibrate(
 @click.argument("recipe")
 @click.option("--until", help="Stop after this stage (a label that `harness plan` shows).")
 @recipe_options
+@until_resolved_option
 @place_options
 def reproduce(
     recipe: str,
     until: str | None,
     entry: str | None,
+    until_resolved: bool,
     engine: str | None,
     runs: Path,
     data: Path | None,
@@ -242,7 +253,10 @@ def reproduce(
     found = find_recipe(recipe, engine, entry)
     labels = found.labels(until)
     with running(place) as (store, context):
-        build(store, context, found.name, labels)
+        if until_resolved:
+            resolve(store, context, found, labels)
+        else:
+            build(store, context, found.name, labels)
         if until is None:
             show_report(store, found, labels)
 
@@ -260,6 +274,10 @@ def reproduce(
 @click.option("--end", default="", help="LiveCodeBench: contests up to this date, as the official option.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting: prompt=generic.")
 @click.option("--name", help="Name of the run. [default: the model's]")
+@click.option(
+    "--claims", metavar="RECIPE/ROW[,ROW]", help="Published values to compare with: dasd-4b/released."
+)
+@until_resolved_option
 @place_options
 def evaluate(
     model: str,
@@ -274,11 +292,17 @@ def evaluate(
     end: str,
     settings: tuple[str, ...],
     name: str | None,
+    claims: str | None,
+    until_resolved: bool,
     runs: Path,
     data: Path | None,
     machine: Path | None,
 ) -> None:
-    """Measure MODEL (a checkpoint folder, a Hub id, or a served model's name) on benchmarks."""
+    """Measure MODEL (a checkpoint folder, a Hub id, or a served model's name) on benchmarks.
+
+    With --claims it takes the place of a recipe's row, and the report says of each published value of
+    that row whether it is reproduced.
+    """
     from harness.discover import find_engine
     from harness.recipe import evaluation
 
@@ -304,8 +328,12 @@ def evaluate(
         limit=limit,
     )
     labels = found.labels()
+    found = in_place_of(found, claims) if claims else found
     with running(place) as (store, context):
-        build(store, context, found.name, labels)
+        if until_resolved:
+            resolve(store, context, found, labels)
+        else:
+            build(store, context, found.name, labels)
         show_report(store, found, labels)
 
 
@@ -441,6 +469,7 @@ def sentences(
 
 
 @cli.command()
+    from harness.adaptive import keep_rounds, rounds_kept
 @click.argument("recipe")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--row", default="final", show_default=True, help="The row of the report to publish.")
@@ -455,6 +484,7 @@ def publish(
     row: str,
     repository: str,
     licence: str,
+    keep_rounds(store, target, rounds_kept(store.root / run))
     data_licence: str,
     entry: str | None,
     engine: str | None,
@@ -702,3 +732,49 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+def resolve(store: "RunStore", context: "Context", recipe: "Recipe", labels: "Mapping[str, Stage]") -> None:
+    """Builds the stages, then draws one model's evaluations after the other's until they are decided."""
+    from harness.adaptive import draw_until_resolved
+    from harness.evaluate import Mark
+    from harness.store import Runner
+    from reports.assemble import claims_by_label
+
+    claims = claims_by_label(recipe)
+    if recipe.limit or not claims:
+        raise UsageError(
+            "--until-resolved has nothing to decide: "
+            + ("--limit is not a score" if recipe.limit else f"nothing is claimed about {recipe.name}"),
+            "Leave it out." if recipe.limit else "Name what is published: --claims dasd-4b/released.",
+        )
+    marks = {label: stage for label, stage in labels.items() if isinstance(stage, Mark)}
+    runner = Runner(store, context)
+    runner.build(recipe.name, {label: stage for label, stage in labels.items() if label not in marks})
+    for model in dict.fromkeys(mark.asked.model.key for mark in marks.values()):
+        own = {label: mark for label, mark in marks.items() if mark.asked.model.key == model}
+        draw_until_resolved(runner, recipe.name, own, claims, context.progress.say)
+
+
+def in_place_of(found: "Recipe", text: str) -> "Recipe":
+    """The evaluation of one model as `RECIPE/ROW[,ROW]`. Raises UsageError where nothing is claimed so."""
+    from dataclasses import replace
+
+    from harness.discover import suggestion
+    from reports.assemble import claimed, claims_by_label
+
+    name, _, wanted = text.partition("/")
+    recipe = find_recipe(name)
+    known = list(dict.fromkeys(label.split("/")[1] for label in claims_by_label(recipe)))
+    if not known:
+        raise UsageError(f"--claims {text}: nothing is published about the recipe {name!r}")
+    for row in wanted.split(","):
+        if row not in known:
+            raise UsageError(f"--claims {text}: no value is published for {row!r}. {suggestion(row, known)}")
+    (measured,) = found.models.values()
+    return replace(
+        found,
+        models=dict.fromkeys(wanted.split(","), measured),
+        published=recipe.published,
+        claimed=f"{claimed(recipe)}/{wanted}",
+    )
+
+

@@ -20,6 +20,14 @@ import numpy as np
 
 from harness.statistics import LEVEL, Array, Claim, Score, Verdict, judge
 
+METHOD = (
+    "A group-sequential equivalence test (Jennison and Turnbull 1993) after each round, with error spending "
+    "5 % · t² on each side (Lan and DeMets 1983): over all rounds together, `reproduced` errs in at most 5 % "
+    "where the true difference is the margin, and `not reproduced` in at most 5 % where it is within. "
+    "The intervals are repeated confidence intervals and hold whyever a run was stopped. "
+    "The ordinary test, which looks once, does not apply to such a run and is not shown."
+)
+
 SHARES = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)
 """Of the protocol's draws, at which one looks: 4, 8, 16, 24, 32, 48 and 64. Ours: every eighth of the
 draws would save 5 % more at AIME24, and keep the server waiting for a last long response more often."""

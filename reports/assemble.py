@@ -6,16 +6,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.adaptive import as_reached, rounds_kept, saving
 from harness.evaluate import Mark, asked_counts
 from harness.recipe import Recipe
 from harness.rows import read_rows
 from harness.stage import Stage, ordered
+from harness.statistics import Claim
 from harness.store import RunStore
 from harness.types import Grade
 from reports.diagnostics import selection_sections, training_sections
-from reports.page import Report, Section, ambiguities_section, peers_section, sensitivity_section
+from reports.page import (
+    Report,
+    Section,
+    ambiguities_section,
+    peers_section,
+    rounds_sections,
+    sensitivity_section,
+)
 from reports.plots import steps_of
-from reports.published import Published, load_ambiguities, load_published
+from reports.published import Published, claims, load_ambiguities, load_published
 from reports.sensitivity import Varied, spread
 from reports.table import Measurement, build_entries
 
@@ -28,7 +37,8 @@ def assemble(
     `varied` are the scores under other readings, where they were asked for.
     """
     published = load_published(recipe.published) if recipe.published else None
-    measurements = list(measured(store, labels))
+    labels = as_reached(store, recipe.name, labels)
+    measurements = list(measured(store, labels, rounds_kept(store.root / recipe.name)))
     entries = [
         replace(entry, spread=spread(varied, entry.row, entry.benchmark))
         for entry in build_entries(claimed(recipe), published, measurements)
@@ -41,7 +51,7 @@ def assemble(
         entries=entries,
         provenance={label: stage.key for label, stage in labels.items()},
         engines=dict(engines(store, labels)),
-        sections=list(sections(store, labels, recipe, published, varied)),
+        sections=[*rounds_sections(entries), *sections(store, labels, recipe, published, varied)],
     )
 
 
@@ -50,7 +60,18 @@ def claimed(recipe: Recipe) -> str:
     return recipe.claimed or recipe.published.replace("_", "-") or recipe.name
 
 
-def measured(store: RunStore, labels: Mapping[str, Stage]) -> Iterator[Measurement]:
+def claims_by_label(recipe: Recipe) -> dict[str, list[Claim]]:
+    """What is claimed about each evaluation `eval/<row>/<benchmark>` of a recipe; nothing without claims."""
+    found: dict[str, list[Claim]] = {}
+    if recipe.published:
+        for one in claims(load_published(recipe.published), claimed(recipe)):
+            found.setdefault(f"eval/{one.row}/{one.benchmark}", []).append(one.claim)
+    return found
+
+
+def measured(
+    store: RunStore, labels: Mapping[str, Stage], rounds: Mapping[str, tuple[int, ...]]
+) -> Iterator[Measurement]:
     for label, mark in labels.items():
         if isinstance(mark, Mark) and store.state(mark) == "done":
             _, row, benchmark = label.split("/")
@@ -64,6 +85,8 @@ def measured(store: RunStore, labels: Mapping[str, Stage]) -> Iterator[Measureme
                 protocol=protocol(mark, questions),
                 limited=mark.asked.limit is not None,
                 voted=mark.asked.benchmark.voted,
+                rounds=rounds.get(label, ()),
+                saved=saving(store, mark, rounds[label]) if label in rounds else None,
             )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.files import write_json, write_whole
+from harness.sequential import METHOD
 from reports.plots import Picture
 from reports.published import Ambiguity, Published
 from reports.sensitivity import Varied
@@ -209,6 +210,28 @@ def peers_section(published: Published, benchmarks: Sequence[str]) -> Section:
         columns=["model", *benchmarks, "source"],
         rows=[[peer.name, *(peer.values.get(name) for name in benchmarks), peer.source] for peer in peers],
     )
+
+
+def rounds_sections(entries: Sequence[Entry]) -> list[Section]:
+    """How far each benchmark was drawn in a run that stops when it is decided; none for another run."""
+    drawn = [(entry, entry.in_rounds) for entry in entries if entry.in_rounds is not None]
+    rows: list[list[Cell]] = [
+        [
+            entry.row,
+            entry.benchmark,
+            ", ".join(map(str, own.rounds)),
+            own.draws,
+            f"{own.level:.2%}",
+            own.saved.generations,
+            own.saved.tokens,
+        ]
+        for entry, own in drawn
+    ]
+    columns = (
+        "row", "benchmark", "looked at after", "draws made", "level of this round",
+        "generations saved", "tokens saved (about)",
+    )  # fmt: skip
+    return [Section(title="Drawn until resolved", columns=columns, rows=rows, note=METHOD)] if rows else []
 
 
 def ambiguities_section(ambiguities: Sequence[Ambiguity]) -> Section:

@@ -99,10 +99,14 @@ def load(name: str, file: str, kind: type[T]) -> T:
 
 
 def claims(published: Published, recipe: str) -> list[PublishedClaim]:
-    """All claims on rows of a recipe. Raises DataError for a benchmark without a margin."""
+    """All claims on rows of `RECIPE`, or on those that `RECIPE/ROW,ROW` names.
+
+    Raises DataError for a benchmark without a margin.
+    """
+    name, _, chosen = recipe.partition("/")
     return [
         PublishedClaim(
-            recipe=recipe,
+            recipe=name,
             row=row,
             benchmark=benchmark,
             model=model.name,
@@ -112,8 +116,9 @@ def claims(published: Published, recipe: str) -> list[PublishedClaim]:
             claim=claim(published, model, benchmark),
         )
         for model in published.models
-        if model.recipe == recipe
+        if model.recipe == name
         for row in model.rows
+        if not chosen or row in chosen.split(",")
         for benchmark in model.values
     ]
 

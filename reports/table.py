@@ -7,7 +7,9 @@ a response is ungraded there is no number, only the bounds that it leaves.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from harness.adaptive import Saving, in_words
 from harness.errors import DataError
+from harness.sequential import judge_round, level_at
 from harness.statistics import Claim, Score, Verdict, VerdictName, counts_rounding_to, judge, score
 from harness.types import Grade
 from reports.published import Published, PublishedClaim, claims
@@ -21,7 +23,8 @@ class Measurement:
 
     `protocol` is how it was asked (sampling, prompt, engine …), for the reader. `limited` says that
     only some questions were asked, `voted` that a majority of the draws means something. `notes` is what
-    else differs from the claim's protocol.
+    else differs from the claim's protocol. `rounds` are the numbers of draws at which a run that is drawn
+    until resolved is looked at, and `saved` what it spared.
     """
 
     row: str
@@ -33,6 +36,8 @@ class Measurement:
     limited: bool = False
     voted: bool = True
     notes: tuple[str, ...] = ()
+    rounds: tuple[int, ...] = ()
+    saved: Saving | None = None
 
     def score(self) -> Score:
         return score(self.grades, self.questions, self.draws)
@@ -50,6 +55,17 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InRounds:
+    """How far a run was drawn that ends when it is decided. `level` is that of each one-sided test at this
+    round; over all rounds a side errs in at most 5 %."""
+
+    rounds: tuple[int, ...]
+    draws: int
+    level: float
+    saved: Saving
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One line of report.json. Points for values and errors; None where undefined.
 
@@ -57,7 +73,8 @@ class Entry:
     None where nothing is claimed. `counts` are the right responses that round to the published value.
     `spread` is the lowest and the highest score over alternative readings of the same answers.
     `majority` and `any_right` are maj@K and pass@K of all K draws, None where there is but one;
-    `majority` also where answers cannot vote (programs).
+    `majority` also where answers cannot vote (programs). With `in_rounds` the verdict and its interval
+    are those of the sequential test.
     """
 
     recipe: str
@@ -93,12 +110,15 @@ class Entry:
     protocol: dict[str, str] = field(default_factory=dict)
     not_a_score: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    in_rounds: InRounds | None = None
 
 
 def build_entries(
     recipe: str, published: Published | None, measurements: Iterable[Measurement]
 ) -> list[Entry]:
     """All claims on a recipe's rows, measured or not, then what was measured without a claim.
+
+    Of `RECIPE/ROW` only what was measured: that run was made for it, not to reproduce the recipe.
 
     Raises DataError where a paper's file says nothing about this recipe: a run is never set beside
     numbers that are not about it.
@@ -110,8 +130,12 @@ def build_entries(
             f"{published.title} claims nothing about the recipe {recipe!r}",
             "Give the recipe its own reports/<name>/published.toml, or none.",
         )
-    entries = [entry(recipe, one, measured.pop((one.row, one.benchmark), None)) for one in claimed]
-    entries += [entry(recipe, None, one) for one in measured.values()]
+    name, _, chosen = recipe.partition("/")
+    if chosen:
+        claimed = [one for one in claimed if (one.row, one.benchmark) in measured]
+    entries = [entry(name, one, measured.get((one.row, one.benchmark))) for one in claimed]
+    about = {(one.row, one.benchmark) for one in claimed}
+    entries += [entry(name, None, one) for key, one in measured.items() if key not in about]
     rows = list(dict.fromkeys(one.row for one in entries))
     return sorted(entries, key=lambda one: rows.index(one.row))
 
@@ -168,6 +192,7 @@ def with_claim(line: Entry, claimed: PublishedClaim, measurement: Measurement | 
         interval=found.interval,
         draws_needed=found.draws_needed,
         reason=found.reason,
+        in_rounds=in_rounds(claimed.claim, measurement) if found.interval is not None else None,
     )
 
 
@@ -182,7 +207,18 @@ def verdict(claim: Claim, measurement: Measurement | None) -> Verdict:
         return judge(None, claim)
     if reasons := measurement.not_a_score():
         return Verdict(name="not measured", reason="; ".join(reasons))
+    if measurement.draws in measurement.rounds:
+        return judge_round(measurement.score(), claim, measurement.rounds)
     return judge(measurement.score(), claim)
+
+
+def in_rounds(claim: Claim, measurement: Measurement | None) -> InRounds | None:
+    """How far the rounds went; None for a run that was not drawn in rounds."""
+    if measurement is None or measurement.saved is None or measurement.draws not in measurement.rounds:
+        return None
+    rounds, draws = measurement.rounds, measurement.draws
+    level = level_at(rounds, claim, draws)
+    return InRounds(rounds=rounds, draws=draws, level=level, saved=measurement.saved)
 
 
 def attainable(claim: Claim, line: Entry) -> tuple[int, ...]:
@@ -249,7 +285,17 @@ def verdict_cell(line: Entry) -> str:
         told = f"{told}; " * bool(told) + f"needs {line.draws_needed} draws to resolve"
     elif line.verdict == "inconclusive":
         told = told or "more draws would not resolve it"
+    elif stopped := stopped_early(line):
+        told = stopped
     return f"{line.verdict} ({told})" if told else line.verdict
+
+
+def stopped_early(line: Entry) -> str:
+    """`stopped after 8 of 64 draws: decided; 1,680 generations … saved`; nothing where all were made."""
+    own = line.in_rounds
+    if own is None or own.draws == own.rounds[-1] or line.verdict == "inconclusive":
+        return ""
+    return f"stopped after {own.draws} of {own.rounds[-1]} draws: decided; {in_words(own.saved)} saved"
 
 
 def plural(count: int) -> str:

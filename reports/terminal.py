@@ -4,7 +4,15 @@ from rich.console import Console
 from rich.table import Table
 
 from reports.page import SPREAD, Report
-from reports.table import Entry, cell, delta_cell, published_cell, spread_cell, verdict_cell
+from reports.table import (
+    Entry,
+    cell,
+    delta_cell,
+    published_cell,
+    spread_cell,
+    stopped_early,
+    verdict_cell,
+)
 
 WIDTH = 140
 COLUMNS = (
@@ -19,6 +27,9 @@ def print_report(report: Report) -> None:
     if not console.is_terminal:
         console = Console(width=WIDTH)
     console.print(main_table(report))
+    for entry in report.entries:
+        if stopped := stopped_early(entry):
+            console.print(f"{entry.row}, {entry.benchmark}: {stopped}", markup=False, highlight=False)
     for reason in report.not_a_score:
         console.print(f"Not a score: {reason}", style="yellow", markup=False)
 

@@ -10,8 +10,10 @@ import argparse
 import asyncio
 import hashlib
 import json
+import math
 import os
 import random
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -62,9 +64,21 @@ def response_words(body: dict[str, Any], options: argparse.Namespace, serial: in
         key.append(str(serial))
     chooser = random.Random(hashlib.sha256("\0".join(key).encode()).hexdigest())
     return [chooser.choice(WORDS) + " " for _ in range(min(options.words, body["max_tokens"]))]
+    if options.sums is not None and (asked := SUM.search(prompt)):
+        return solution(asked.group(1), chooser.random() < options.sums)[: body["max_tokens"]]
 
 
 def refusal(body: dict[str, Any], state: State) -> web.Response | None:
+SUM = re.compile(r"Compute ([-+*0-9]+)\.")
+
+
+def solution(terms: str, right: bool) -> list[str]:
+    """The words of a right or a wrong answer to a sum without brackets."""
+    signed = re.findall(r"[-+]?[0-9*]+", terms)
+    result = sum(math.prod(int(factor) for factor in term.split("*")) for term in signed)
+    return ["<think>", "\n", "so", "\n", "</think>", "\n\n", f"\\boxed{{{result if right else result + 1}}}"]
+
+
     """The error that a switch asks for, or None where the request is to be answered."""
     options = state.options
     if state.failed < options.busy:
@@ -279,3 +293,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    parser.add_argument("--sums", type=float, help="answer micro_math, this share of it rightly")

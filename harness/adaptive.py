@@ -1,0 +1,172 @@
+"""Benchmarks drawn in rounds, each until every claim on it is decided (`--until-resolved`).
+
+    runs/NAME/rounds.json     the numbers of draws at which each evaluation is looked at, by label
+
+A round is an ordinary evaluation of so many draws, which begins with the draws of the round before
+(`harness.adopt`): killed anywhere, the same command goes on and decides the same. `rounds.json` is
+written before the first round. From then on every verdict of this run is the sequential one
+(`harness.sequential`), also that of all draws: who looked before must go on paying for it.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from harness.evaluate import Mark, asked_counts
+from harness.files import write_json
+from harness.rows import read_rows
+from harness.sequential import decided, judge_round, rounds_of
+from harness.stage import Stage
+from harness.statistics import Claim, Score, Verdict, score
+from harness.store import Runner, RunStore
+from harness.types import Grade
+
+FILE = "rounds.json"
+Rounds = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """What a run did not have to generate: responses, and tokens at the mean of those that it did."""
+
+    generations: int
+    tokens: int
+
+
+def draw_until_resolved(
+    runner: Runner,
+    name: str,
+    marks: Mapping[str, Mark],
+    claims: Mapping[str, Sequence[Claim]],
+    say: Callable[[str], None],
+) -> dict[str, Mark]:
+    """Draws each evaluation in rounds until all claims on it are decided. Returns where each ended.
+
+    `marks` have all draws of the protocol. What nothing is claimed about is drawn in full. Labels that
+    share an evaluation end together. Tells each claim's state after each round.
+    """
+    rounds = {
+        label: rounds_of(mark.asked.drawn.draws) if claims.get(label) else (mark.asked.drawn.draws,)
+        for label, mark in marks.items()
+    }
+    keep_rounds(runner.store, name, {label: own for label, own in rounds.items() if claims.get(label)})
+    for label in marks:
+        if not claims.get(label):
+            say(f"{label}: nothing is claimed, so there is nothing to decide: all draws")
+    reached, going, number = dict(marks), dict(marks), 0
+    while going:
+        now = {label: with_draws(mark, rounds[label][number]) for label, mark in going.items()}
+        runner.build(name, dict(now))
+        reached |= now
+        on = {
+            going[label].key
+            for label, mark in now.items()
+            if not look(runner.store, label, mark, claims.get(label, ()), rounds[label], say)
+            and number + 1 < len(rounds[label])
+        }
+        for label in (label for label, mark in going.items() if mark.key not in on):
+            say(ending(label, rounds[label], number, saving(runner.store, now[label], rounds[label])))
+        going, number = {label: mark for label, mark in going.items() if mark.key in on}, number + 1
+    return reached
+
+
+def look(
+    store: RunStore,
+    label: str,
+    mark: Mark,
+    claims: Sequence[Claim],
+    rounds: Rounds,
+    say: Callable[[str], None],
+) -> bool:
+    """Whether a finished round decides all claims; says of each how it stands."""
+    measured = score_of(store, mark)
+    found = [(claim, judge_round(measured, claim, rounds)) for claim in claims]
+    for claim, verdict in found:
+        say(f"{label}, {measured.draws} of {rounds[-1]} draws: {standing(measured, claim, verdict)}")
+    return all(decided(verdict) for _, verdict in found)
+
+
+def score_of(store: RunStore, mark: Mark) -> Score:
+    grades = read_rows(store.path(mark) / "grades.jsonl", Grade)
+    return score(grades, *asked_counts(store.path(mark.asked)))
+
+
+def standing(measured: Score, claim: Claim, verdict: Verdict) -> str:
+    """`87.9 for 88.5 ± 2.0, Δ -0.6 [-4.1, +2.9]: undecided`."""
+    named = verdict.name if decided(verdict) else "undecided"
+    if verdict.delta is None or measured.average is None:
+        return f"{named} ({verdict.reason})"
+    low, high = verdict.interval or (-float("inf"), float("inf"))
+    return (
+        f"{measured.average:.1f} for {claim.value:.1f} ± {claim.margin:.1f}, "
+        f"Δ {verdict.delta:+.1f} [{low:+.1f}, {high:+.1f}]: {named}"
+    )
+
+
+def ending(label: str, rounds: Rounds, number: int, saved: Saving) -> str:
+    made = rounds[number]
+    if made == rounds[-1]:
+        return f"{label}: all {made} draws made"
+    return f"{label}: stopped after {made} of {rounds[-1]} draws; {in_words(saved)} saved"
+
+
+def in_words(saved: Saving) -> str:
+    """`1,680 generations, about 21,300,000 tokens`; three digits of an estimate are enough."""
+    digits = max(0, len(str(saved.tokens)) - 3)
+    return f"{saved.generations:,} generations, about {round(saved.tokens, -digits):,} tokens"
+
+
+class Length(msgspec.Struct):
+    completion_tokens: int
+
+
+def saving(store: RunStore, mark: Mark, rounds: Rounds) -> Saving:
+    """What a finished round leaves to the draws that were planned."""
+    path = store.path(mark.asked)
+    questions, draws = asked_counts(path)
+    made = sum(row.completion_tokens for row in read_rows(path / "generations.jsonl", Length))
+    spared = rounds[-1] - draws
+    return Saving(generations=questions * spared, tokens=round(made / draws * spared))
+
+
+def with_draws(mark: Mark, draws: int) -> Mark:
+    """The same evaluation with another number of draws."""
+    asked = mark.asked
+    benchmark = replace(asked.benchmark, sampling=replace(asked.benchmark.sampling, draws=draws))
+    sampling = asked.sampling and replace(asked.sampling, draws=draws)
+    return replace(mark, asked=replace(asked, benchmark=benchmark, sampling=sampling))
+
+
+# What a run keeps of it ---------------------------------------------------------------------
+
+
+def keep_rounds(store: RunStore, name: str, rounds: Mapping[str, Rounds]) -> None:
+    """Registers the rounds of a run's evaluations, beside those that it has. Without any, no file."""
+    file = store.root / name / FILE
+    if not rounds:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {**rounds_kept(store.root / name), **rounds})
+
+
+def rounds_kept(run: Path) -> dict[str, Rounds]:
+    """The registered rounds by label; none for a run that is not drawn until resolved."""
+    try:
+        told: dict[str, list[int]] = json.loads((run / FILE).read_bytes())
+    except FileNotFoundError:
+        return {}
+    return {label: tuple(own) for label, own in told.items()}
+
+
+def as_reached(store: RunStore, name: str, labels: Mapping[str, Stage]) -> dict[str, Stage]:
+    """The stages of a run, with each evaluation drawn in rounds at the one that its link leads to."""
+    rounds, reached = rounds_kept(store.root / name), dict(labels)
+    for label, stage in labels.items():
+        link = store.root / name / label
+        if isinstance(stage, Mark) and link.is_symlink():
+            every = {mark.key: mark for mark in (with_draws(stage, own) for own in rounds.get(label, ()))}
+            reached[label] = every.get(link.readlink().name, stage)
+    return reached
