@@ -208,7 +208,7 @@ VERIFIER = Verifier()
 
 # Verdicts -----------------------------------------------------------------------------------
 
-FINAL_ANSWER = re.compile(r"final answer|answer\s+is", re.IGNORECASE)
+ANSWER_IS = re.compile(r"answer\s+is")
 LONGEST_PLAIN = 200_000
 HOLDS_MATHS = (*"0123456789", "\\", "$")
 
@@ -236,10 +236,19 @@ def lenient_verdict(gold: str, text: str, verifier: Verifier = VERIFIER) -> Veri
 
 def plain_answer(text: str) -> int | None:
     """The integer of a text's only box, where nothing else in it could be taken for the answer."""
-    if len(text) > LONGEST_PLAIN or text.count("\\boxed") != 1 or FINAL_ANSWER.search(text):
+    if len(text) > LONGEST_PLAIN or text.count("\\boxed") != 1 or announced(text):
         return None
     box = last_box(text)
     return int(box) if box is not None and len(box) <= LONGEST_INTEGER and INTEGER.fullmatch(box) else None
+
+
+def announced(text: str) -> bool:
+    """Whether "final answer" or "answer is" stands in a text, in capitals or not.
+
+    In a folded copy: a search that ignores case takes ten times as long, and more than all else here.
+    """
+    folded = text.casefold()
+    return "final answer" in folded or ANSWER_IS.search(folded) is not None
 
 
 def answer_in(gold: str, text: str) -> str | None:
