@@ -1,0 +1,52 @@
+"""The limit: a bare aiohttp loop that asks for the same responses and only counts them.
+
+python -m tests.performance.client.bare BODIES BASE_URL CONCURRENCY
+
+BODIES holds the requests, one JSON body a line. Prints how many responses and bytes came, and the
+seconds of the loop alone, as JSON. It makes no request, reads no answer, writes and grades nothing.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import aiohttp
+
+
+async def ask_all(base_url: str, bodies: Iterable[bytes], concurrency: int) -> tuple[int, int]:
+    """Responses, and bytes of their bodies."""
+    responses = received = 0
+    left = iter(bodies)
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        nonlocal responses, received
+        for body in left:
+            async with session.post(f"{base_url}/chat/completions", data=body) as answer:
+                answer.raise_for_status()
+                async for data in answer.content.iter_any():
+                    received += len(data)
+            responses += 1
+
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=concurrency),
+        timeout=aiohttp.ClientTimeout(total=None),
+        headers={"Content-Type": "application/json"},
+    ) as session:
+        await asyncio.gather(*(work(session) for _ in range(concurrency)))
+    return responses, received
+
+
+def main() -> None:
+    bodies, base_url, concurrency = sys.argv[1:]
+    started = time.perf_counter()
+    with Path(bodies).open("rb") as lines:
+        responses, received = asyncio.run(ask_all(base_url, lines, int(concurrency)))
+    seconds = time.perf_counter() - started
+    print(json.dumps({"responses": responses, "bytes": received, "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()
