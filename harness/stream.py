@@ -142,7 +142,7 @@ class Assembly:
         if count := len(self.ids) or len(self.content) or len(self.tokens):
             return Usage(completion_tokens=count)
         raise Uncounted(
-            f"{self.model} streamed an answer without its token counts, although `include_usage` was asked for",
+            f"{self.model} streamed an answer without token counts, although `include_usage` was asked for",
             "set stream_from = 0 in machine.toml: nothing is streamed then",
         )
 

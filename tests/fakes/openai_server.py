@@ -48,6 +48,7 @@ class State:
     in_flight: int = 0
     most_in_flight: int = 0
     serial: int = 0
+    streams: int = 0
     process_seed: int = 0
     started: float = field(default_factory=time.monotonic)
 
@@ -63,12 +64,11 @@ def response_words(body: dict[str, Any], options: argparse.Namespace, serial: in
     elif options.ignore_temperature:
         key.append(str(serial))
     chooser = random.Random(hashlib.sha256("\0".join(key).encode()).hexdigest())
-    return [chooser.choice(WORDS) + " " for _ in range(min(options.words, body["max_tokens"]))]
     if options.sums is not None and (asked := SUM.search(prompt)):
         return solution(asked.group(1), chooser.random() < options.sums)[: body["max_tokens"]]
+    return [chooser.choice(WORDS) + " " for _ in range(min(options.words, body["max_tokens"]))]
 
 
-def refusal(body: dict[str, Any], state: State) -> web.Response | None:
 SUM = re.compile(r"Compute ([-+*0-9]+)\.")
 
 
@@ -79,6 +79,7 @@ def solution(terms: str, right: bool) -> list[str]:
     return ["<think>", "\n", "so", "\n", "</think>", "\n\n", f"\\boxed{{{result if right else result + 1}}}"]
 
 
+def refusal(body: dict[str, Any], state: State) -> web.Response | None:
     """The error that a switch asks for, or None where the request is to be answered."""
     options = state.options
     if state.failed < options.busy:
@@ -95,6 +96,8 @@ def solution(terms: str, right: bool) -> list[str]:
     unknown = [name for name in ("top_k", "min_p", "repetition_penalty") if name in body]
     if options.openai_only and unknown:
         return web.json_response({"error": {"message": f"unknown parameter {unknown[0]}"}}, status=400)
+    if options.refuse_streams and body.get("stream"):
+        return web.json_response({"error": {"message": "stream is not supported"}}, status=400)
     if options.context and len(json.dumps(body)) + body["max_tokens"] > options.context:
         return web.json_response(
             {"error": {"message": f"This model's maximum context length is {options.context} tokens."}},
@@ -174,6 +177,8 @@ async def answer(request: web.Request) -> web.StreamResponse:
     if state.options.process_seed:
         body["seed"] = state.process_seed * 1000 + place
     words = response_words(body, state.options, state.serial)
+    if body.get("stream") and not state.options.never_stream:
+        return await streamed(request, body, words)
     state.finished += 1
     if state.options.die_after and state.finished > state.options.die_after:
         print("fatal: the engine core died", file=sys.stderr, flush=True)
@@ -181,6 +186,67 @@ async def answer(request: web.Request) -> web.StreamResponse:
     return web.json_response(
         completion(body, state.options, words, request.path.endswith("chat/completions"))
     )
+
+
+async def streamed(request: web.Request, body: dict[str, Any], words: list[str]) -> web.StreamResponse:
+    """The answer as server-sent events, one token each, cut into pieces that end anywhere."""
+    state: State = request.app[STATE]
+    options, chat = state.options, request.path.endswith("chat/completions")
+    whole = completion(body, options, words, chat)
+    events = [json.dumps(event, ensure_ascii=False) for event in chunks(whole, words, body, options)]
+    state.streams += 1
+    broken = state.streams <= options.break_streams
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    await response.prepare(request)
+    end = options.line_end.encode().decode("unicode_escape")
+    for place, event in enumerate(events):
+        if broken and place == len(events) // 2:
+            if options.break_with == "error":
+                await response.write(b'data: {"error": {"message": "out of memory"}}\n\n')
+            elif options.break_with == "rubbish":
+                await response.write(b"data: {rubbish\n\n")
+            elif options.break_with == "reset" and request.transport is not None:
+                request.transport.abort()
+            return response
+        data = f"data: {event}{end}{end}".encode()
+        for start in range(0, len(data), options.piece):
+            await response.write(data[start : start + options.piece])
+        if options.token_delay:
+            await asyncio.sleep(options.token_delay)
+    if options.stall_streams:
+        await asyncio.sleep(3600)
+    await response.write(f"data: [DONE]{end}{end}".encode())
+    state.finished += 1
+    return response
+
+
+def chunks(
+    whole: dict[str, Any], words: list[str], body: dict[str, Any], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The chunks that add up to a whole answer: a token each, the end, and the counts where wanted."""
+    [choice] = whole["choices"]
+    head = {name: whole[name] for name in ("id", "created", "model")}
+    chat, given = "message" in choice, choice["logprobs"]
+    found = []
+    if chat and options.reasoning:
+        found.append({"index": 0, "delta": {"reasoning_content": options.reasoning}, "finish_reason": None})
+    pieces = [shown([word], body) for word in words] if options.text is None else [options.text]
+    ended = choice["finish_reason"]
+    if given is not None and len(given.get("content") or given.get("tokens")) > len(pieces):
+        pieces.append("")
+    for place, piece in enumerate(pieces):
+        part: dict[str, Any] = {"index": 0, "finish_reason": None, "logprobs": None}
+        part |= {"delta": {"content": piece}} if chat else {"text": piece}
+        if given is not None and chat:
+            part["logprobs"] = {"content": given["content"][place : place + 1]}
+        elif given is not None:
+            part["logprobs"] = {name: given[name][place : place + 1] for name in ("tokens", "token_logprobs")}
+        if "token_ids" in choice:
+            part["token_ids"] = choice["token_ids"][place : place + 1]
+        found.append(part)
+    found.append({"index": 0, "finish_reason": ended, **({"delta": {}} if chat else {"text": ""})})
+    counted = [] if options.no_stream_usage else [{**head, "choices": [], "usage": whole["usage"]}]
+    return [*({**head, "choices": [each]} for each in found), *counted]
 
 
 async def held(state: State) -> None:
@@ -201,6 +267,8 @@ async def health(request: web.Request) -> web.Response:
         and state.finished >= state.options.hang_after
         and not state.options.hang_politely
     ):
+        await asyncio.sleep(3600)
+    if state.options.unwell and state.asked:
         await asyncio.sleep(3600)
     if time.monotonic() - state.started < state.options.warm_up:
         return web.Response(status=503)
@@ -232,6 +300,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--text", help="every response, word for word")
     parser.add_argument("--pieces", type=json.loads, help="every response, a JSON list of its tokens")
     parser.add_argument("--reasoning", default="", help="reasoning_content of every response")
+    parser.add_argument("--sums", type=float, help="answer micro_math, this share of it rightly")
     parser.add_argument("--finish", default="", help="finish_reason of every response")
     parser.add_argument("--fail", type=int, default=0, help="answer 500 to the first N requests")
     parser.add_argument("--busy", type=int, default=0, help="answer 429 to the first N requests")
@@ -252,6 +321,16 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--greedy", action="store_true", help="never sample")
     parser.add_argument("--openai-only", action="store_true", help="400 for parameters OpenAI does not know")
     parser.add_argument("--no-logprobs", action="store_true", help="send none, whoever asks")
+    parser.add_argument("--unwell", action="store_true", help="hang at /health, and answer all the same")
+    parser.add_argument("--never-stream", action="store_true", help="answer whole, whoever asks for a stream")
+    parser.add_argument("--refuse-streams", action="store_true", help="400 to who asks for a stream")
+    parser.add_argument("--no-stream-usage", action="store_true", help="streams carry no token counts")
+    parser.add_argument("--break-streams", type=int, default=0, help="break the first N streams half-way")
+    parser.add_argument("--break-with", choices=("end", "error", "rubbish", "reset"), default="end")
+    parser.add_argument("--stall-streams", action="store_true", help="never end a stream")
+    parser.add_argument("--token-delay", type=float, default=0.0, help="seconds between streamed tokens")
+    parser.add_argument("--piece", type=int, default=2**16, help="bytes of a stream written at once")
+    parser.add_argument("--line-end", default="\\n", help="between a stream's lines")
     parser.add_argument("--context", type=int, default=0, help="400 over this many characters and tokens")
     return parser.parse_args(arguments)
 
@@ -293,4 +372,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    parser.add_argument("--sums", type=float, help="answer micro_math, this share of it rightly")
