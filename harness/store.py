@@ -11,6 +11,7 @@ import errno
 import json
 import platform
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -312,6 +313,11 @@ BESIDE = 4
 """Stages that run beside the others at a time. They share the workers: more of them are no quicker."""
 
 
+TURN = 0.0005
+"""Seconds for which a thread that computes keeps the interpreter from those that wait for it. With Python's
+own 0.005, grading would hold up the loop that asks by so much at each answer."""
+
+
 class Runner:
     """Builds stages with one server kept warm and the next one started ahead.
 
@@ -352,7 +358,8 @@ class Runner:
         """Where stages run beside the others. An interruption stops them; what they have done is kept."""
         self.following: dict[Future[None], Stage] = {}
         self.failures: list[BaseException] = []
-        pool = ThreadPoolExecutor(BESIDE, thread_name_prefix="beside")
+        pool, turn = ThreadPoolExecutor(BESIDE, thread_name_prefix="beside"), sys.getswitchinterval()
+        sys.setswitchinterval(TURN)
         try:
             yield pool
         except BaseException as error:
@@ -361,6 +368,7 @@ class Runner:
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+            sys.setswitchinterval(turn)
 
     def work(self, pending: list[Stage]) -> None:
         """Runs everything that can be run; what reads a stage that failed is left."""
