@@ -68,6 +68,23 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """The Ray cluster that this computer is a node of; none while `address` is empty (`auto`, or the
+    host:port of its head).
+
+    `replicas` engine servers answer together, each on `gpus` GPUs and `cpus` cores of one node. 0 replicas:
+    as many as the GPUs allow, or one a node where there are none. 0 GPUs: the engine's tensor parallelism.
+    `grading_workers` grade on each node; 0 leaves grading to this computer.
+    """
+
+    address: str = ""
+    replicas: int = 0
+    gpus: int = 0
+    cpus: int = 1
+    grading_workers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """Paths, ports, concurrency and environments of one computer.
 
@@ -94,6 +111,7 @@ class Machine:
     port: int = 0
     train_threads: int = 1
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     engines: dict[str, EngineSettings] = field(default_factory=dict)
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
 

@@ -18,11 +18,11 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from harness.asking import Request
 from harness.chat import load_template
@@ -172,11 +172,11 @@ class Server:
 
     def tail(self) -> str:
         """The last lines that this server wrote to its log."""
-        with self.log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(self.log_start, size - 16_384))
-            text = file.read().decode("utf-8", errors="replace")
-        return "\n".join(text.rstrip().split("\n")[-TAIL_LINES:])
+        return log_tail(self.log, self.log_start)
+
+    def warm(self) -> Endpoint:
+        """The endpoint of a server that was found ready before."""
+        return self.endpoint()
 
     def release(self) -> None:
         """Asks the server to end and returns at once; `stop` waits."""
@@ -197,17 +197,37 @@ class Server:
         self.process = None
 
 
+class Started(Protocol):
+    """What a pool starts and stops: one server here, or replicas of it on the nodes of a cluster."""
+
+    @property
+    def service(self) -> Service: ...
+
+    def alive(self) -> bool: ...
+
+    def ready(self) -> Endpoint: ...
+
+    def warm(self) -> Endpoint: ...
+
+    def release(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 class ServerPool:
     """At most one server kept warm until another is needed, and at most one on its way up.
 
-    Fetching ahead is for machines without GPUs: on a GPU two servers would not fit.
+    Fetching ahead is for machines without GPUs: on a GPU two servers would not fit. Where machine.toml
+    names a cluster, a server is as many replicas as it has room for, so nothing is fetched ahead either.
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, say: Callable[[str], None] = lambda text: None) -> None:
         self.machine = machine
+        self.say = say
+        self.alone = bool(machine.gpus or machine.cluster.address)
         self.scratch = Path(tempfile.mkdtemp(prefix="dasd-harness-"))
-        self.current: tuple[Server, Endpoint] | None = None
-        self.coming: Server | None = None
+        self.current: Started | None = None
+        self.coming: Started | None = None
         self.started = 0
 
     def __enter__(self) -> Self:
@@ -221,7 +241,7 @@ class ServerPool:
     def prefetch(self, engine: Engine, model: Path, served_as: str, sampling: Sampling, log: Path) -> None:
         """Starts a server in the background and returns at once; errors come with `acquire`."""
         service = service_of(engine, model, served_as, sampling)
-        if not engine.local or self.machine.gpus or self.serves(service):
+        if not engine.local or self.alone or self.serves(service):
             return
         if self.coming is not None:
             if self.coming.service == service:
@@ -238,24 +258,24 @@ class ServerPool:
             return remote_endpoint(engine, served_as, sampling, self.machine)
         service = service_of(engine, model, served_as, sampling)
         if self.current is not None and self.serves(service):
-            return self.current[1]
-        old = self.current[0] if self.current is not None else None
-        self.current = None
+            return self.current.warm()
+        old, self.current = self.current, None
         if old is not None:
-            old.stop() if self.machine.gpus else old.release()
+            old.stop() if self.alone else old.release()
         try:
             server = self.arriving(service) or self.start(service, log)
-            self.current = server, ready_or_stopped(server)
+            endpoint = ready_or_stopped(server)
+            self.current = server
         finally:
             if old is not None:
                 old.stop()
-        return self.current[1]
+        return endpoint
 
     def serves(self, service: Service) -> bool:
         """Whether the current server is alive and answers for this service."""
-        return self.current is not None and self.current[0].service == service and self.current[0].alive()
+        return self.current is not None and self.current.service == service and self.current.alive()
 
-    def arriving(self, service: Service) -> Server | None:
+    def arriving(self, service: Service) -> Started | None:
         """The server fetched ahead, where it is the one that is wanted now and has not died."""
         if self.coming is None or self.coming.service != service:
             return None
@@ -265,8 +285,12 @@ class ServerPool:
         server.stop()
         return None
 
-    def start(self, service: Service, log: Path) -> Server:
+    def start(self, service: Service, log: Path) -> Started:
         self.started += 1
+        if self.machine.cluster.address:
+            from harness.cluster import Replicas
+
+            return Replicas(service, self.machine, log, self.say)
         server = Server(service, self.machine, log, self.scratch / str(self.started))
         server.start()
         return server
@@ -274,12 +298,12 @@ class ServerPool:
     def free_gpus(self) -> None:
         """Ends the warm server on a machine with GPUs: it holds nine tenths of their memory."""
         if self.machine.gpus and self.current is not None:
-            self.current[0].stop()
+            self.current.stop()
             self.current = None
 
     def close(self) -> None:
         """Stops all servers and removes the prepared copies."""
-        servers = [each for each in (self.current and self.current[0], self.coming) if each is not None]
+        servers = [each for each in (self.current, self.coming) if each is not None]
         self.current = self.coming = None
         for server in servers:
             server.release()
@@ -288,7 +312,16 @@ class ServerPool:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-def ready_or_stopped(server: Server) -> Endpoint:
+def log_tail(log: Path, start: int) -> str:
+    """The last lines of a log, of what was written from the byte `start` on."""
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(start, size - 16_384))
+        text = file.read().decode("utf-8", errors="replace")
+    return "\n".join(text.rstrip().split("\n")[-TAIL_LINES:])
+
+
+def ready_or_stopped(server: Started) -> Endpoint:
     """The endpoint once the server is ready. A server that fails, or is interrupted, is not left."""
     try:
         return server.ready()

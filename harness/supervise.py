@@ -8,6 +8,10 @@ every process below this one is asked to stop, killed after the grace, and reape
 subreaper this process inherits grandchildren whose own parents died, such as vLLM's EngineCore.
 Exits with the server's exit status (128 + signal where a signal ended it).
 
+It is two processes: the outer one, which the harness started, only waits for the inner one, which does
+all of this. Whoever kills the children of a process that ends (Ray, those of its actors) gets the outer
+one, and the inner one still cleans up.
+
 The parent is polled rather than asked for by PR_SET_PDEATHSIG, which fires when the *thread* that
 started this process ends. The server itself does get that signal, should this process be killed.
 """
@@ -111,8 +115,36 @@ def orphaned(parent: int) -> bool:
     return (bool(ready) and os.read(0, 1) == b"") or os.getppid() != parent
 
 
+def waited_for(inner: int, parent: int) -> int:
+    """The outer process: exits as the inner one does, or leaves it an orphan where the harness is gone."""
+    signal.signal(signal.SIGTERM, lambda signum, frame: os.kill(inner, signum))
+    signal.signal(signal.SIGINT, lambda signum, frame: os.kill(inner, signum))
+    while os.getppid() == parent:
+        signal.sigtimedwait([signal.SIGCHLD], POLL)
+        ended = reap()
+        if inner in ended:
+            return status(ended[inner])
+    return 1
+
+
+def status(code: int) -> int:
+    """What a shell would tell: 128 + signal where a signal ended the process."""
+    return code if code >= 0 else 128 - code
+
+
 def main(arguments: list[str]) -> int:
     parent, grace, command = int(arguments[0]), float(arguments[1]), arguments[3:]
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    outer, inner = os.getpid(), os.fork()
+    if inner:
+        os.close(0)
+        return waited_for(inner, parent)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+    return supervised(outer, grace, command)
+
+
+def supervised(parent: int, grace: float, command: list[str]) -> int:
+    """The inner process: starts the server and ends it with everything below."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
@@ -129,7 +161,7 @@ def main(arguments: list[str]) -> int:
     ended |= end_all(grace)
     code = ended.get(server.pid, 1)
     print(f"supervise: the server ended with exit code {code}", file=sys.stderr, flush=True)
-    return code if code >= 0 else 128 - code
+    return status(code)
 
 
 if __name__ == "__main__":

@@ -215,7 +215,7 @@ def test_a_warm_server_makes_room_on_a_gpu_and_only_there(model: Path, tmp_path:
     with ServerPool(Machine(gpus=gpus)) as pool:
         pool.acquire(FakeEngine(), model, "m", WARM, tmp_path / "s.log")
         assert pool.current is not None
-        server = pool.current[0]
+        server = pool.current
         pool.free_gpus()
         assert server.alive() == (not gpus)
         pool.acquire(FakeEngine(), model, "m", WARM, tmp_path / "s.log")
@@ -290,7 +290,7 @@ def test_a_supervisor_that_is_killed_takes_the_server_along(
     engine = FakeEngine(switches=("--child", "--pids", str(tmp_path / "pids")))
     pool.acquire(engine, model, "m", WARM, tmp_path / "s.log")
     assert pool.current is not None
-    server = pool.current[0]
+    server = pool.current
     assert server.process is not None
     server.process.kill()
     server.process.wait()
