@@ -146,8 +146,16 @@ class Context:
         """Those who grade, for all stages that do."""
         with self._opening:
             if self._graders is None:
-                self._graders = LocalGraders(self.machine.sandbox.workers, self.sandbox)
+                self._graders = self._new_graders()
             return self._graders
+
+    def _new_graders(self) -> Graders:
+        """On the nodes of the cluster where machine.toml says so, else threads of this process."""
+        if self.machine.cluster.address and self.machine.cluster.grading_workers:
+            from harness.cluster import ClusterGraders
+
+            return ClusterGraders(self.machine, self.progress.say)
+        return LocalGraders(self.machine.sandbox.workers, self.sandbox)
 
     def close(self) -> None:
         if self._graders is not None:
