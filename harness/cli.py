@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.machine import Machine
     from harness.recipe import Recipe
     from harness.runs import Evaluated
+    from harness.serving import Model
     from harness.stage import Stage
     from harness.store import Context, RunStore
     from pipeline.needs import Need
@@ -112,7 +113,6 @@ def recipe_options(command: Any) -> Any:
     )(command)
 
 
-@click.group(cls=Suggesting, context_settings={"help_option_names": ["-h", "--help"]})
 def until_resolved_option(command: Any) -> Any:
     """--until-resolved, for what compares with published values."""
     return click.option(
@@ -122,6 +122,7 @@ def until_resolved_option(command: Any) -> Any:
     )(command)
 
 
+@click.group(cls=Suggesting, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dasd-harness")
 def cli() -> None:
     """Reproduce the DASD distillation report, from questions to a verdict on every number."""
@@ -235,14 +236,14 @@ def calibrate(
 @cli.command()
 @click.argument("recipe")
 @click.option("--until", help="Stop after this stage (a label that `harness plan` shows).")
-@recipe_options
 @until_resolved_option
+@recipe_options
 @place_options
 def reproduce(
     recipe: str,
     until: str | None,
-    entry: str | None,
     until_resolved: bool,
+    entry: str | None,
     engine: str | None,
     runs: Path,
     data: Path | None,
@@ -273,11 +274,11 @@ def reproduce(
 @click.option("--start", default="", help="LiveCodeBench: contests from this date, over all files.")
 @click.option("--end", default="", help="LiveCodeBench: contests up to this date, as the official option.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting: prompt=generic.")
-@click.option("--name", help="Name of the run. [default: the model's]")
 @click.option(
     "--claims", metavar="RECIPE/ROW[,ROW]", help="Published values to compare with: dasd-4b/released."
 )
 @until_resolved_option
+@click.option("--name", help="Name of the run. [default: the model's]")
 @place_options
 def evaluate(
     model: str,
@@ -291,9 +292,9 @@ def evaluate(
     start: str,
     end: str,
     settings: tuple[str, ...],
-    name: str | None,
     claims: str | None,
     until_resolved: bool,
+    name: str | None,
     runs: Path,
     data: Path | None,
     machine: Path | None,
@@ -327,14 +328,112 @@ def evaluate(
         name=name,
         limit=limit,
     )
-    labels = found.labels()
     found = in_place_of(found, claims) if claims else found
+    labels = found.labels()
     with running(place) as (store, context):
         if until_resolved:
             resolve(store, context, found, labels)
         else:
             build(store, context, found.name, labels)
         show_report(store, found, labels)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--engine", default="vllm", show_default=True, help="vllm, sglang or transformers.")
+@click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tokens of prompt and answer together. "
+    "[default: 262144, or what the checkpoint allows and memory holds]",
+)
+@click.option(
+    "--replicas",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Copies of the model behind the one port (the engine's data parallelism).",
+)
+@click.option(
+    "--tensor-parallel",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="GPUs for each copy. [default: machine.toml's, else an equal share of all]",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 lets other computers in.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: a free one.")
+@click.option(
+    "--system",
+    metavar="TEXT|@FILE",
+    help='System prompt of requests that bring none. [default: the row\'s; "" for none]',
+)
+@click.option(
+    "--reasoning-parser",
+    default="",
+    metavar="NAME|none",
+    help="The engine's name of a parser. [default: by the chat template]",
+)
+@click.option(
+    "--api-key-env",
+    metavar="NAME",
+    help="Environment variable with the key that clients must send. [default: HARNESS_API_KEY if set]",
+)
+@click.option("--no-api-key", is_flag=True, help="Answer anybody, whatever the host.")
+@click.option("--name", help="Model name that clients ask for. [default: RUN/ROW, ORG/NAME or the folder's]")
+@click.option("--json", "as_line", is_flag=True, help="Once ready, one line of JSON for a program.")
+@place_options
+def serve(
+    model: str,
+    engine: str,
+    context: int | None,
+    replicas: int,
+    tensor_parallel: int | None,
+    host: str,
+    port: int,
+    system: str | None,
+    reasoning_parser: str,
+    api_key_env: str | None,
+    no_api_key: bool,
+    name: str | None,
+    as_line: bool,
+    runs: Path,
+    data: Path | None,
+    machine: Path | None,
+) -> None:
+    """Serve MODEL on an OpenAI-compatible endpoint until Ctrl-C.
+
+    MODEL is a checkpoint folder, a recipe's or run's row (dasd-micro/final), or ORG/NAME[@COMMIT].
+    """
+    from dataclasses import replace
+
+    from harness.discover import find_engine
+    from harness.progress import open_waiting
+    from harness.serving import Wanted, as_json, as_text, decided, key_of
+    from harness.serving import serve as answer
+
+    place = Place(runs, data, machine)
+    here, chosen = place.machine(), find_engine(engine)
+    key, variable = key_of(api_key_env, no_api_key)
+    wanted = Wanted(
+        context=context,
+        replicas=replicas,
+        tensor_parallel=tensor_parallel,
+        host=host,
+        port=port,
+        system=text_of(system),
+        parser=reasoning_parser,
+        key=key,
+        key_variable=variable,
+        open_to_all=no_api_key,
+    )
+    found = checkpoint_to_serve(model, place)
+    offer = decided(replace(found, name=name or found.name), chosen, here, wanted)
+    chosen.version(here)
+    log = runs.resolve() / "logs" / f"serve-{offer.model.name.replace('/', '-')}-{engine}-{offer.port}.log"
+    with open_waiting(f"starting {engine}") as told:
+        answer(offer, here, log, told, lambda ready: click.echo((as_json if as_line else as_text)(ready)))
+    click.echo("stopped", err=True)
 
 
 @cli.command()
@@ -370,6 +469,7 @@ def regrade(
 
     With --set the verdicts go into a run of another name, and RUN stays as it is.
     """
+    from harness.adaptive import keep_rounds, rounds_kept
     from harness.recipe import checked_name
     from harness.runs import as_recipe, compared_with, evaluations, regraded
     from reports.comparison import compare_runs, print_comparison
@@ -384,6 +484,7 @@ def regrade(
         raise UsageError(f"{run} itself stays as it is", "Give another --name, or none.")
     with running(place) as (store, context):
         build(store, context, target, dict(marks))
+    keep_rounds(store, target, rounds_kept(store.root / run))
     after = evaluations(store, target, benchmarks())
     recipe = as_recipe(target, after, **compared_with(store, run))
     show_report(store, recipe, {one.label: one.mark for one in after})
@@ -469,7 +570,6 @@ def sentences(
 
 
 @cli.command()
-    from harness.adaptive import keep_rounds, rounds_kept
 @click.argument("recipe")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--row", default="final", show_default=True, help="The row of the report to publish.")
@@ -484,7 +584,6 @@ def publish(
     row: str,
     repository: str,
     licence: str,
-    keep_rounds(store, target, rounds_kept(store.root / run))
     data_licence: str,
     entry: str | None,
     engine: str | None,
@@ -636,19 +735,93 @@ def running(place: Place) -> "Iterator[tuple[RunStore, Context]]":
     from harness.serve import ServerPool
     from harness.store import Context
 
-    machine, store = place.machine(), place.store()
-    with ServerPool(machine) as pool:
-        context = Context(store, machine, open_progress(), pool)
+    machine, store, progress = place.machine(), place.store(), open_progress()
+    with ServerPool(machine, progress.say) as pool:
+        context = Context(store, machine, progress, pool)
         try:
             yield store, context
         finally:
             context.close()
 
 
+def checkpoint_to_serve(model: str, place: Place) -> "Model":
+    """The checkpoint that MODEL names, downloaded where need be. What is said goes to standard error."""
+    from contextlib import redirect_stdout
+
+    from harness.models import Known, find_model
+
+    with redirect_stdout(sys.stderr), running(place) as (store, context):
+        return find_model(
+            model,
+            Known(
+                store=store,
+                recipes=recipes(),
+                benchmarks=benchmarks(),
+                build=lambda stage: store.build(stage, context),
+            ),
+        )
+
+
+def text_of(given: str | None) -> str | None:
+    """TEXT, or what the file of @FILE holds without the line break at its end."""
+    if given is None or not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--system {given}: {error}", "Give @FILE of a text file, or the text.") from error
+
+
 def build(store: "RunStore", context: "Context", name: str, labels: dict[str, Any]) -> None:
     from harness.store import Runner
 
     Runner(store, context).build(name, labels)
+
+
+def resolve(store: "RunStore", context: "Context", recipe: "Recipe", labels: "Mapping[str, Stage]") -> None:
+    """Builds the stages, then draws one model's evaluations after the other's until they are decided."""
+    from harness.adaptive import draw_until_resolved
+    from harness.evaluate import Mark
+    from harness.store import Runner
+    from reports.assemble import claims_by_label
+
+    claims = claims_by_label(recipe)
+    if recipe.limit or not claims:
+        raise UsageError(
+            "--until-resolved has nothing to decide: "
+            + ("--limit is not a score" if recipe.limit else f"nothing is claimed about {recipe.name}"),
+            "Leave it out." if recipe.limit else "Name what is published: --claims dasd-4b/released.",
+        )
+    marks = {label: stage for label, stage in labels.items() if isinstance(stage, Mark)}
+    runner = Runner(store, context)
+    runner.build(recipe.name, {label: stage for label, stage in labels.items() if label not in marks})
+    for model in dict.fromkeys(mark.asked.model.key for mark in marks.values()):
+        own = {label: mark for label, mark in marks.items() if mark.asked.model.key == model}
+        draw_until_resolved(runner, recipe.name, own, claims, context.progress.say)
+
+
+def in_place_of(found: "Recipe", text: str) -> "Recipe":
+    """The evaluation of one model as `RECIPE/ROW[,ROW]`. Raises UsageError where nothing is claimed so."""
+    from dataclasses import replace
+
+    from harness.discover import suggestion
+    from reports.assemble import claimed, claims_by_label
+
+    name, _, wanted = text.partition("/")
+    recipe = find_recipe(name)
+    known = list(dict.fromkeys(label.split("/")[1] for label in claims_by_label(recipe)))
+    if not known:
+        raise UsageError(f"--claims {text}: nothing is published about the recipe {name!r}")
+    for row in wanted.split(","):
+        if row not in known:
+            raise UsageError(f"--claims {text}: no value is published for {row!r}. {suggestion(row, known)}")
+    (measured,) = found.models.values()
+    return replace(
+        found,
+        models=dict.fromkeys(wanted.split(","), measured),
+        published=recipe.published,
+        claimed=f"{claimed(recipe)}/{wanted}",
+    )
 
 
 def show_report(
@@ -732,49 +905,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-def resolve(store: "RunStore", context: "Context", recipe: "Recipe", labels: "Mapping[str, Stage]") -> None:
-    """Builds the stages, then draws one model's evaluations after the other's until they are decided."""
-    from harness.adaptive import draw_until_resolved
-    from harness.evaluate import Mark
-    from harness.store import Runner
-    from reports.assemble import claims_by_label
-
-    claims = claims_by_label(recipe)
-    if recipe.limit or not claims:
-        raise UsageError(
-            "--until-resolved has nothing to decide: "
-            + ("--limit is not a score" if recipe.limit else f"nothing is claimed about {recipe.name}"),
-            "Leave it out." if recipe.limit else "Name what is published: --claims dasd-4b/released.",
-        )
-    marks = {label: stage for label, stage in labels.items() if isinstance(stage, Mark)}
-    runner = Runner(store, context)
-    runner.build(recipe.name, {label: stage for label, stage in labels.items() if label not in marks})
-    for model in dict.fromkeys(mark.asked.model.key for mark in marks.values()):
-        own = {label: mark for label, mark in marks.items() if mark.asked.model.key == model}
-        draw_until_resolved(runner, recipe.name, own, claims, context.progress.say)
-
-
-def in_place_of(found: "Recipe", text: str) -> "Recipe":
-    """The evaluation of one model as `RECIPE/ROW[,ROW]`. Raises UsageError where nothing is claimed so."""
-    from dataclasses import replace
-
-    from harness.discover import suggestion
-    from reports.assemble import claimed, claims_by_label
-
-    name, _, wanted = text.partition("/")
-    recipe = find_recipe(name)
-    known = list(dict.fromkeys(label.split("/")[1] for label in claims_by_label(recipe)))
-    if not known:
-        raise UsageError(f"--claims {text}: nothing is published about the recipe {name!r}")
-    for row in wanted.split(","):
-        if row not in known:
-            raise UsageError(f"--claims {text}: no value is published for {row!r}. {suggestion(row, known)}")
-    (measured,) = found.models.values()
-    return replace(
-        found,
-        models=dict.fromkeys(wanted.split(","), measured),
-        published=recipe.published,
-        claimed=f"{claimed(recipe)}/{wanted}",
-    )
-
-

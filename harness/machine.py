@@ -36,12 +36,14 @@ def count_gpus() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """One engine on this machine. `python` overrides the environment that `harness setup` builds."""
+    """One engine on this machine. `python` overrides the environment that `harness setup` builds, and
+    `image`, a Docker image, replaces it (`harness/container.py`)."""
 
     python: Path | None = None
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     base_url: str = ""
+    image: str = ""
     api_key_env: str = "OPENAI_API_KEY"
     start_timeout: float = 600.0
 
@@ -92,7 +94,7 @@ class Machine:
     dense bfloat16, in 10^12 operations a second: an H100's unless the file says otherwise.
     `concurrency` is how many requests a server is asked at once, and `tokens_in_flight` how many tokens these
     may grow to (0: any number). Responses of up to `stream_from` tokens or more are streamed (0: none is), so
-    that what has come of a long one is kept.
+    that what has come of a long one is kept. `require_seed` stops a run where the server honours no seeds.
     `hub` is where checkpoints and training data are downloaded from. `columns` renames what the table of
     sources expects, by repository and role: `[columns."nvidia/AceReason-1.1-SFT"] question = "problem"`.
     """
@@ -104,6 +106,7 @@ class Machine:
     concurrency: int = 64
     tokens_in_flight: int = 0
     stream_from: int = 8192
+    require_seed: bool = False
     gpus: int = field(default_factory=count_gpus)
     price_per_gpu_hour: float = 0.0
     currency: str = "USD"

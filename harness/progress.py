@@ -6,11 +6,12 @@ A live display on a terminal, a plain line every few seconds elsewhere (logs, CI
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -181,6 +182,27 @@ class PlainProgress:
         tally = PlainCounter(label, total, done)
         yield tally
         self.say(tally.told(label))
+
+
+@contextmanager
+def open_waiting(label: str) -> Iterator[Callable[[str], None]]:
+    """Shows, on standard error, what is waited for: a line that changes on a terminal, elsewhere one now and
+    then."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(label) as status:
+            yield lambda text: status.update(escape(f"{label}: {text}"))
+            return
+    spoken = time.monotonic()
+    print(label, file=sys.stderr, flush=True)
+
+    def say(text: str) -> None:
+        nonlocal spoken
+        if time.monotonic() - spoken >= PLAIN_INTERVAL:
+            spoken = time.monotonic()
+            print(f"  {label}: {text}", file=sys.stderr, flush=True)
+
+    yield say
 
 
 def open_progress() -> Progress:

@@ -27,6 +27,7 @@ from typing import Protocol, Self
 from harness.asking import Request
 from harness.chat import load_template
 from harness.client import Client, Refused
+from harness.container import contained
 from harness.endpoint import Endpoint
 from harness.engines import OPENAI_PARAMETERS, Engine
 from harness.engines.remote import Remote
@@ -40,6 +41,7 @@ PORT_ATTEMPTS = 4
 POLL = 0.25
 TAIL_LINES = 20
 MARK = "DASD_HARNESS_SERVER"
+ALWAYS_PASSED = ("PYTHONUNBUFFERED", "CUDA_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +80,36 @@ class Server:
         if service.sampling is not None:
             model = engine.prepare(model, service.served_as, service.sampling, self.scratch)
         self.port = free_port(self.machine.port)
+        self.launch(engine.command(model, service.served_as, self.port, self.machine), {})
+
+    def launch(self, command: list[str], variables: dict[str, str]) -> None:
+        """Starts the command, in the engine's image where machine.toml names one, with further environment
+        variables."""
+        engine = self.service.engine
+        environment = {**server_environment(engine, self.machine, self.mark), **variables}
+        if image := self.machine.engine(engine.name).image:
+            names = {*engine.environment(self.machine), *variables, *ALWAYS_PASSED, MARK}
+            folders = (*read_below(self.service.model), self.scratch)
+            whole = contained(
+                command,
+                image,
+                mounts=folders,
+                variables=names & set(environment),
+                gpus=self.machine.gpus > 0,
+                grace=GRACE,
+            )
+        else:
+            whole = supervised(command)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = engine.command(model, service.served_as, self.port, self.machine)
         with self.log.open("ab") as log:
             self.log_start = log.tell()
             self.process = subprocess.Popen(
-                supervised(command),
+                whole,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 cwd=self.scratch,
-                env=server_environment(engine, self.machine, self.mark),
+                env=environment,
                 start_new_session=True,
             )
         self.started = time.monotonic()
@@ -339,6 +360,11 @@ def service_of(engine: Engine, model: Path, served_as: str, sampling: Sampling) 
 def fixed_sampling(engine: Engine, sampling: Sampling) -> Sampling | None:
     """What a server fixes when it starts; None where each request brings its own."""
     return replace(sampling, max_tokens=0, draws=1, seed=0) if engine.per_sampling else None
+
+
+def read_below(model: Path) -> set[Path]:
+    """The folders that a server reads a checkpoint from: its own, and where its links lead."""
+    return {model.resolve(), *(file.resolve().parent for file in model.iterdir())}
 
 
 def supervised(command: list[str], grace: float = GRACE) -> list[str]:

@@ -64,7 +64,7 @@ class Lacks:
         try:
             if self.is_remote(name):
                 Remote().base_url(self.machine)
-            else:
+            elif not self.machine.engine(name).image:
                 environment_python(name, self.machine)
         except HarnessError as error:
             yield Lack(what=error.message, remedy=error.remedy)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from harness.container import in_image
 from harness.errors import ServerError
 from harness.machine import Machine
 from harness.setup import environment_python
@@ -19,6 +20,23 @@ from harness.types import Sampling
 
 ALL_PARAMETERS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 OPENAI_PARAMETERS = ("temperature", "top_p")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """What `harness serve` decides beyond an engine's usual command.
+
+    `context` is in tokens, 0 for as much of the checkpoint's own as fits into memory. `parser` is the
+    engine's name of a reasoning parser, "" for none. `replicas` are copies of the model behind the one port,
+    each over `tensor_parallel` GPUs. `keyed` servers ask for the API key.
+    """
+
+    host: str
+    context: int
+    parser: str
+    replicas: int
+    tensor_parallel: int
+    keyed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +48,11 @@ class Engine:
     the chat template itself and asks /v1/completions. `raw_prompt` goes with every prompt that the
     harness rendered, `token_ids` with every request whose tokens are wanted. `per_sampling` engines
     fix the sampling when they start. `package` is the distribution whose version is recorded, `health`
-    the path that answers 200 once the server is up ("" where there is none).
+    the path that answers 200 once the server is up ("" where there is none), `metrics` that of Prometheus
+    figures. `parsers` are its names for reasoning parsers, by how a checkpoint marks its reasoning; `keys`,
+    `copies` and `limits_context` say whether it can ask for an API key, serve several copies of a model and
+    be given a context; `renders_harmony` that it ignores gpt-oss's chat template; `top_k_off` is its way to
+    write that top_k is off.
     """
 
     name: ClassVar[str]
@@ -41,12 +63,31 @@ class Engine:
     local: ClassVar[bool] = True
     logprobs: ClassVar[bool] = True
     health: ClassVar[str] = "/health"
+    metrics: ClassVar[str] = "/metrics"
+    parsers: ClassVar[dict[str, str]] = {}
+    keys: ClassVar[bool] = True
+    copies: ClassVar[bool] = True
+    limits_context: ClassVar[bool] = True
+    renders_harmony: ClassVar[bool] = False
+    top_k_off: ClassVar[int] = -1
     raw_prompt: ClassVar[dict[str, Any]] = {}
     token_ids: ClassVar[dict[str, Any]] = {}
 
     def command(self, model: Path, served_as: str, port: int, machine: Machine) -> list[str]:
         """The server's command line. It runs in a scratch folder that holds what `prepare` made."""
         raise NotImplementedError
+
+    def serving_arguments(self, serving: Serving, scratch: Path) -> list[str]:
+        """What follows `command` where people are served; the last of two equal switches counts.
+
+        The server runs in `scratch`, a folder that nobody else can read.
+        """
+        raise NotImplementedError
+
+    def prepare_serving(self, scratch: Path, key: str) -> dict[str, str]:
+        """Files and environment variables of a server for people; the only way the key takes. What it
+        writes below `scratch` is deleted once the server has read it."""
+        return {}
 
     def environment(self, machine: Machine) -> dict[str, str]:
         """Environment variables on top of the harness's own; machine.toml's come last."""
@@ -64,10 +105,15 @@ class Engine:
         return answered == served_as
 
     def python(self, machine: Machine) -> Path:
-        """The interpreter of this engine's environment. Raises UsageError where it is not set up."""
+        """The interpreter of this engine's environment, or of its image. Raises UsageError where the
+        environment is not set up."""
+        if machine.engine(self.name).image:
+            return Path("python3")
         return environment_python(self.name, machine)
 
     def version(self, machine: Machine) -> str:
+        if image := machine.engine(self.name).image:
+            return image_version(image, self.package)
         return installed_version(self.python(machine), self.package)
 
     def dtype(self, machine: Machine) -> str:
@@ -108,19 +154,37 @@ OFFLINE = {
 }
 
 
+VERSION = (
+    "import sys; from importlib.metadata import distributions as d\n"
+    "found = {i.metadata['Name'].lower().replace('_', '-'): i.version for i in d()}\n"
+    "print(next((found[name] for name in sys.argv[1:] if name in found), ''))"
+)
+
+
 @functools.cache
 def installed_version(python: Path, packages: tuple[str, ...]) -> str:
     """Version of the first of `packages` that is installed; asks the metadata and imports nothing.
 
     Raises ServerError where none is.
     """
-    script = (
-        "import sys; from importlib.metadata import distributions as d\n"
-        "found = {i.metadata['Name'].lower().replace('_', '-'): i.version for i in d()}\n"
-        "print(next((found[name] for name in sys.argv[1:] if name in found), ''))"
-    )
-    done = subprocess.run([str(python), "-c", script, *packages], capture_output=True, text=True, check=False)
-    version = done.stdout.strip()
+    version = told_version([str(python)], packages)
     if not version:
         raise ServerError(f"{python} has no {' or '.join(packages)} installed", "run: harness setup again")
     return version
+
+
+@functools.cache
+def image_version(image: str, packages: tuple[str, ...]) -> str:
+    """As `installed_version`, of a Docker image."""
+    version = told_version(in_image(image), packages)
+    if not version:
+        raise ServerError(
+            f"the image {image} does not run, or has no {' or '.join(packages)} installed",
+            f"try: docker run --rm --entrypoint python3 {image} -m pip list",
+        )
+    return version
+
+
+def told_version(python: list[str], packages: tuple[str, ...]) -> str:
+    done = subprocess.run([*python, "-c", VERSION, *packages], capture_output=True, text=True, check=False)
+    return done.stdout.strip()

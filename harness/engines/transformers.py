@@ -4,7 +4,8 @@ Facts measured with 5.23 and `--continuous-batching`: sampling is that of the fi
 sampling happens at all only where the checkpoint's generation_config.json says so; the seed belongs
 to the process; `top_k`, `min_p`, `repetition_penalty` are answered 422; raw text cannot be recovered
 from its chat answers. Hence one server per sampling setting, started on a folder of links with a
-generation_config.json of its own, and asked at /v1/completions with our own rendering.
+generation_config.json of its own, and asked at /v1/completions with our own rendering. People are served
+without continuous batching: one request after the other, each with its own temperature.
 """
 
 import json
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.engines import OPENAI_PARAMETERS, Engine
+from harness.engines import OPENAI_PARAMETERS, Engine, Serving
 from harness.errors import ServerError
 from harness.machine import Machine
 from harness.types import Sampling
@@ -40,14 +41,19 @@ class Transformers(Engine):
     chat: ClassVar[bool] = False
     per_sampling: ClassVar[bool] = True
     logprobs: ClassVar[bool] = False
+    metrics: ClassVar[str] = ""
+    keys: ClassVar[bool] = False
+    copies: ClassVar[bool] = False
+    limits_context: ClassVar[bool] = False
+    top_k_off: ClassVar[int] = 0
 
     def command(self, model: Path, served_as: str, port: int, machine: Machine) -> list[str]:
         """Serves the folder named `served_as` below the working directory, so that rows carry the
         name and not a path of this machine."""
         python = self.python(machine)
+        inside = bool(machine.engine(self.name).image)
         return [
-            str(python),
-            str(python.parent / "transformers"),
+            *(["transformers"] if inside else [str(python), str(python.parent / "transformers")]),
             *("serve", served_as),
             "--continuous-batching",
             *("--host", "127.0.0.1"),
@@ -56,6 +62,9 @@ class Transformers(Engine):
             *(("--device", "auto") if machine.gpus else ("--device", "cpu", *CACHE_ON_CPU)),
             *machine.engine(self.name).arguments,
         ]
+
+    def serving_arguments(self, serving: Serving, scratch: Path) -> list[str]:
+        return ["--no-continuous-batching", *("--host", serving.host)]
 
     def environment(self, machine: Machine) -> dict[str, str]:
         return {**({} if machine.gpus else self.threads()), **super().environment(machine)}

