@@ -6,6 +6,7 @@ All that follows is done by the real commands.
 """
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -25,7 +26,10 @@ from harness.rows import read_rows
 from harness.session import SESSION
 from harness.store import RunStore
 from harness.types import Generation, Question
+from tests.performance.client.watched import watch
 
+ROOT = Path(__file__).parents[2]
+LIMIT = 3_600.0
 MODEL = "tiny"
 NAME = "stored"
 LENIENT_NEEDS_MATH = 100  # one response in so many has two boxes: only math-verify judges its whole text
@@ -33,6 +37,26 @@ NOT_ASCII = 10  # one in so many has characters that take Python more than a byt
 SENTENCE = (
     "so we add the next term $x^2 + 3y$ and take what is left over \\frac{12}{5} after that, which is fine. "
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One command: wall seconds, seconds of CPU of its processes, bytes of them all together."""
+
+    seconds: float
+    cpu: float
+    peak: int
+
+
+def step(command: list[str], log: Path) -> Step:
+    """Runs a command. Raises RuntimeError, with the end of its log, where it fails."""
+    before = os.times()
+    done = watch(command, log=log, environment={"PYTHONPATH": str(ROOT)}, limit=LIMIT)
+    after = os.times()
+    if done.status:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.status}:\n{log.read_text()[-2000:]}")
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return Step(seconds=done.seconds, cpu=cpu, peak=done.peak)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +103,14 @@ class StoredRun:
     def command(self, verb: str) -> list[str]:
         return [*harness(verb, self.runs), NAME]
 
-    def write(self) -> int:
-        """Writes the run; returns the bytes of its rows."""
-        first, session = self.asked_once()
+    def write(self, like: Generation, session: bytes) -> int:
+        """Writes the run, of rows like this one and by this engine; returns the bytes of its rows."""
         folder = self.store.path(self.ask)
         folder.mkdir(parents=True)
         write_json(folder / "identity.json", self.ask.identity)
         (folder / SESSION).write_bytes(session)
         with (folder / "generations.jsonl").open("wb") as file:
-            for row in self.responses(first):
+            for row in self.responses(like):
                 file.write(msgspec.json.encode(row) + b"\n")
             file.write(b'{"question":"half a row')
             return file.tell()
