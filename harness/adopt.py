@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.answering import Response
-from harness.rows import RowFile, keys_of, read_rows
+import msgspec
+
+from harness.rows import drop_torn_line, key_of, keys_of, read_rows, read_wanted
 from harness.session import SESSION
 from harness.stage import Json
 from harness.types import Generation, Grade
@@ -80,11 +81,11 @@ def adopt_draws(ask: "Ask", questions: list[str], out: Path, context: "Context")
 
 def copy_rows(ask: "Ask", source: Path, target: Path, keys: set[Key]) -> int:
     """Appends the rows with these keys; their `sampling` is from now on that of `ask`."""
-    with RowFile(target) as file:
-        for row in read_rows(source, Generation):
-            key = row.question, row.draw
-            if key in keys and file.claim(key):
-                file.append(Response(row=replace(row, sampling=ask.drawn)))
+    target.touch()
+    drop_torn_line(target)
+    with target.open("ab") as lines:
+        for row in read_wanted(source, Generation, keys.__contains__):
+            lines.write(msgspec.json.encode(replace(row, sampling=ask.drawn)) + b"\n")
     return len(keys)
 
 
@@ -107,11 +108,11 @@ def known_verdicts(mark: "Mark", stages: Path) -> Known:
     known: dict[Key, tuple[bytes, Grade]] = {}
     for source in asked_otherwise_often(mark.asked, stages):
         for graded in graded_alike(mark, source.name, stages):
-            grades = {(one.question, one.draw): one for one in read_rows(graded, Grade)}
-            new = {key for key, one in grades.items() if key not in known and one.correct is not None}
+            grades = {key_of(one): one for one in read_rows(graded, Grade) if one.correct is not None}
+            new = grades.keys() - known.keys()
             if new:
-                rows = ((row, (row.question, row.draw)) for row in read_rows(source / ROWS, Generation))
-                known |= {key: (digest(row), grades[key]) for row, key in rows if key in new}
+                rows = read_wanted(source / ROWS, Generation, new.__contains__)
+                known |= {key_of(row): (digest(row), grades[key_of(row)]) for row in rows}
     return known
 
 
@@ -132,5 +133,5 @@ def digest(row: Generation) -> bytes:
 
 def known_verdict(known: Known, row: Generation) -> Grade | None:
     """The verdict on just this response, where there is one."""
-    about, grade = known.get((row.question, row.draw), (b"", None))
+    about, grade = known.get(key_of(row), (b"", None))
     return grade if grade is not None and about == digest(row) else None

@@ -68,13 +68,16 @@ def draw_until_resolved(
     return Stopped(code=code, draws=draws)
 
 
-def simulated(setting: Setting, spread: float, margins: float, runs: int) -> Stopped:
+def simulated(
+    setting: Setting, spread: float, margins: float, runs: int, level: float | None = None
+) -> Stopped:
     """Runs of a model whose true score differs by so many margins from the published one's."""
     claim = Claim(value=setting.published, margin=setting.margin, draws=PUBLISHED_DRAWS)
     chance = chances(setting.questions, setting.published / 100, spread)
     mean = min((setting.published + margins * setting.margin) / 100, 1 - 1e-3)
     rng = generator(setting.name, spread, "in rounds", margins)
-    return draw_until_resolved(shifted(chance, mean), publications(setting, spread, runs), claim, rng)
+    published = publications(setting, spread, runs)
+    return draw_until_resolved(shifted(chance, mean), published, claim, rng, level)
 
 
 @dataclass(frozen=True, kw_only=True)
