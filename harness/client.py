@@ -7,13 +7,15 @@ gave up. There is no time limit on a generation: a client that gives up restarts
 import asyncio
 import email.utils
 import time
+import urllib.request
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from yarl import URL
 
 from harness.answering import Response, response
 from harness.asking import Request, asked
@@ -54,7 +56,7 @@ class Transient(Exception):
 class Client:
     """Asks one endpoint over one connection pool. `on_retry` is called at every repeated attempt.
 
-    `honoured` goes into every row: what `prove_sampling` found.
+    `honoured` goes into every row: what the preflight found.
     """
 
     def __init__(
@@ -70,14 +72,18 @@ class Client:
         self.honoured = honoured
         self.on_retry = on_retry
         self.quiet_until = 0.0
+        self.urls: dict[str, URL] = {}
 
     async def __aenter__(self) -> Self:
         key = self.endpoint.api_key
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.connections + 1, keepalive_timeout=KEEP_ALIVE),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            trust_env=not self.endpoint.engine.local,
+            headers={
+                "Content-Type": "application/json",
+                **({"Authorization": f"Bearer {key}"} if key else {}),
+            },
+            proxy=None if self.endpoint.engine.local else proxy_for(self.endpoint.base_url),
             json_serialize=lambda value: msgspec.json.encode(value).decode(),
         )
         return self
@@ -97,7 +103,29 @@ class Client:
         path, body = asked(request, self.endpoint)
         if self.endpoint.streams(request.sampling.max_tokens):
             body |= STREAMED
+        url, data = self.url(path), msgspec.json.encode(body)
+        try:
+            completion, seconds = await self.attempt(url, data, listener)
+        except Transient as error:
+            completion, seconds = await self.persist(error, url, data, listener)
+        return response(request, completion, self.endpoint, seconds, self.honoured)
+
+    def url(self, path: str) -> URL:
+        return self.urls.setdefault(path, URL(f"{self.endpoint.base_url}{path}"))
+
+    async def attempt(self, url: URL, data: bytes, listener: Listener) -> tuple[Completion, float]:
+        """The completion, and the seconds that it took. Raises as `post` does."""
+        await self.turn()
+        listener.begin()
         started = time.monotonic()
+        completion = await self.post(url, data, listener)
+        return completion, time.monotonic() - started
+
+    async def persist(
+        self, first: Transient, url: URL, data: bytes, listener: Listener
+    ) -> tuple[Completion, float]:
+        """Tries again after a failure, with growing pauses. Raises Unreachable where it does not heal."""
+        failed: Transient | None = first
         try:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(Transient),
@@ -107,36 +135,36 @@ class Client:
                 reraise=True,
             ):
                 with attempt:
-                    await self.turn()
-                    started = time.monotonic()
-                    listener.begin()
-                    completion = await self.post(path, body, listener)
+                    if failed is not None:
+                        known, failed = failed, None
+                        raise known
+                    return await self.attempt(url, data, listener)
         except Transient as error:
             raise Unreachable(
                 f"{self.endpoint.label} keeps failing: {error}",
                 "everything generated so far is kept; the same command goes on once the server is well",
             ) from error
-        return response(request, completion, self.endpoint, time.monotonic() - started, self.honoured)
+        raise AssertionError("unreachable")
 
     async def turn(self) -> None:
         """Waits while the server has asked for quiet: one that is busy is not pressed by the others."""
-        if (left := self.quiet_until - time.monotonic()) > 0:
+        if self.quiet_until and (left := self.quiet_until - time.monotonic()) > 0:
             await asyncio.sleep(left)
 
-    async def post(self, path: str, body: dict[str, Any], listener: Listener = DEAF) -> Completion:
+    async def post(self, url: URL, data: bytes, listener: Listener) -> Completion:
         """One attempt. Raises Transient where another may succeed, else ServerError."""
         try:
-            async with self.session.post(f"{self.endpoint.base_url}{path}", json=body) as answer:
+            async with self.session.post(url, data=data) as answer:
                 if answer.status == 200 and answer.content_type == EVENT_STREAM:
                     return accepted(await listened(answer.content.iter_any(), listener), self.endpoint)
-                data = await read_whole(answer, self.endpoint)
+                body = await read_whole(answer, self.endpoint)
                 if answer.status != 200:
-                    raise self.failed(answer, data)
+                    raise self.failed(answer, body)
         except BrokenStream as error:
             raise Transient(str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(f"{type(error).__name__}: {error}") from error
-        return understood(data, self.endpoint)
+        return understood(body, self.endpoint)
 
     def failed(self, answer: aiohttp.ClientResponse, data: bytes) -> Exception:
         """What an answer other than 200 means. Where the server is busy, nobody asks until it wishes."""
@@ -221,6 +249,15 @@ def failure(status: int, data: bytes, retry_after: str | None, endpoint: Endpoin
     }
     remedy = remedies.get(status, "shorten the prompt or lower max_tokens" if "context" in said else "")
     return Refused(f"{endpoint.label} refused a request for {endpoint.model!r} with {status}: {said}", remedy)
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for a URL, None where it names none. Looked up once a session:
+    aiohttp's own `trust_env` asks the environment in a thread for every request."""
+    target = URL(url)
+    if urllib.request.proxy_bypass(target.host or ""):
+        return None
+    return urllib.request.getproxies().get(target.scheme)
 
 
 def excerpt(data: bytes) -> str:

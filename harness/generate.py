@@ -19,6 +19,7 @@ from harness.budget import Budget
 from harness.client import Client, Refused, Unreachable
 from harness.endpoint import Endpoint
 from harness.errors import HarnessError, ServerError
+from harness.eventloop import run
 from harness.machine import Machine
 from harness.rows import RowFile
 from harness.session import SESSION, check_session
@@ -82,7 +83,7 @@ def generate(
             check_session(folder / SESSION, endpoint.fingerprint, has_rows=bool(file.keys))
             if found := unfinished.interrupted(folder, file.keys):
                 say(unfinished.told(found, folder))
-            written = asyncio.run(Loop(endpoint, file, pace, progress, honoured, say).run(requests))
+            written = run(Loop(endpoint, file, pace, progress, honoured, say).run(requests))
         unfinished.tidy(folder)
         return written
     except OSError as error:
@@ -111,21 +112,43 @@ class Loop:
         self.honoured = honoured
         self.say = say
         self.written = 0
+        self.fresh: list[Response] = []
+        self.arrived = asyncio.Event()
 
     async def run(self, requests: Iterable[Request]) -> int:
         self.supply = Supply(each for each in requests if self.file.claim(each.key))
         lanes = [Lane(server, self, number) for number, server in enumerate(self.endpoint.servers)]
         running = {asyncio.create_task(lane.run()): lane for lane in lanes}
+        writing = asyncio.create_task(self.write())
         try:
             while running:
-                ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                ended, _ = await asyncio.wait([*running, writing], return_when=asyncio.FIRST_COMPLETED)
+                if writing in ended:
+                    await writing
                 for task in ended:
                     self.end(running.pop(task), task.exception(), left=len(running))
         finally:
-            for task in running:
+            for task in (*running, writing):
                 task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(*running, writing, return_exceptions=True)
+            self.flush()
         return self.written
+
+    async def write(self) -> None:
+        """Writes rows as they come, at once those that came in one turn of the loop."""
+        while True:
+            await self.arrived.wait()
+            self.arrived.clear()
+            self.flush()
+
+    def flush(self) -> None:
+        fresh, self.fresh = self.fresh, []
+        if fresh:
+            self.file.append(fresh)
+            self.written += len(fresh)
+            self.progress.advance(
+                rows=len(fresh), tokens=sum(response.row.completion_tokens for response in fresh)
+            )
 
     def end(self, lane: "Lane", error: BaseException | None, left: int) -> None:
         """A lane has come to its end. Raises its error unless other servers can do its work."""
@@ -139,10 +162,13 @@ class Loop:
         self.supply.give_back(lost)
         self.say(f"a server is lost, {left} left; its {len(lost)} open requests go to them: {error.message}")
 
-    def keep(self, response: Response) -> None:
-        self.file.append(response)
-        self.written += 1
-        self.progress.advance(rows=1, tokens=response.row.completion_tokens)
+    def keep(self, response: Response, slot: Slot) -> None:
+        """Hands a response on to be written. What stands in the slot's file goes only after that."""
+        self.fresh.append(response)
+        self.arrived.set()
+        if slot.descriptor >= 0:
+            self.flush()
+        slot.finish()
 
 
 class Lane:
@@ -187,8 +213,7 @@ class Lane:
             except Unreachable:
                 await self.hear_last_words()
                 raise
-            self.loop.keep(response)
-            slot.finish()
+            self.loop.keep(response, slot)
             self.watchdog.sign_of_life()
             del self.open[request.key]
             self.loop.supply.answered(request)

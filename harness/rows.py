@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import accumulate
 from pathlib import Path
@@ -82,16 +82,19 @@ class RowFile:
         self.keys.add(key)
         return True
 
-    def append(self, response: "Response") -> None:
-        """Writes one row and hands it to the system, so that it outlives this process.
+    def append(self, responses: "Iterable[Response]") -> None:
+        """Writes rows and hands them to the system at once, so that they outlive this process.
 
-        Its tokens go first: of a row that is there nothing is missing.
+        Their tokens go first: of a row that is there nothing is missing.
         """
-        if response.tokens is not None:
-            self.tokens.append((response.row.question, response.row.draw), response.tokens)
-        row = self.encoder.encode(response.row) + b"\n"
-        while row:
-            row = row[os.write(self.descriptor, row) :]
+        rows = []
+        for response in responses:
+            if response.tokens is not None:
+                self.tokens.append((response.row.question, response.row.draw), response.tokens)
+            rows += [self.encoder.encode(response.row), b"\n"]
+        data = memoryview(b"".join(rows))
+        while data:
+            data = data[os.write(self.descriptor, data) :]
 
 
 def keys_of(rows: Path) -> frozenset[tuple[str, int]]:

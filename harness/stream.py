@@ -74,6 +74,7 @@ class Assembly:
         self.listener = listener
         self.decoder = msgspec.json.Decoder(Chunk)
         self.text, self.thought = io.StringIO(), io.StringIO()
+        self.fresh: list[str] = []
         self.chat = self.done = False
         self.id = self.model = ""
         self.finish: str | None = None
@@ -117,7 +118,13 @@ class Assembly:
     def write(self, buffer: io.StringIO, text: str) -> None:
         if text:
             buffer.write(text)
-            self.listener.hear(text)
+            self.fresh.append(text)
+
+    def tell(self) -> None:
+        """Lets the listener hear what came since it last did."""
+        if self.fresh:
+            self.listener.hear("".join(self.fresh))
+            self.fresh.clear()
 
     def whole(self) -> Completion:
         """The completion. Raises BrokenStream where the stream ended before it, Uncounted without counts."""
@@ -163,9 +170,12 @@ async def listened(pieces: AsyncIterator[bytes], listener: Listener = DEAF) -> C
         *lines, rest = (rest + piece).split(b"\n")
         if len(rest) > LONGEST_LINE:
             raise BrokenStream(f"a line of more than {LONGEST_LINE:,} bytes")
-        for line in lines:
-            if line.startswith(b"data:"):
-                found.add(line[5:].strip())
+        try:
+            for line in lines:
+                if line.startswith(b"data:"):
+                    found.add(line[5:].strip())
+        finally:
+            found.tell()
         if found.done:
             break
     return found.whole()

@@ -1,4 +1,4 @@
-"""The loop: resuming, tearing, dying, hanging, and the proof of the sampling."""
+"""The loop: resuming, tearing, dying and hanging."""
 
 import itertools
 import json
@@ -10,7 +10,6 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,12 +18,11 @@ from harness.endpoint import Endpoint
 from harness.errors import DataError, HarnessError, ServerError
 from harness.generate import Pace, generate
 from harness.machine import Machine
-from harness.proof import prove_sampling, prove_tokens, tempered
 from harness.rows import RowFile, keys_of, read_in_order, read_rows
 from harness.serve import ServerPool
 from harness.session import SESSION
-from harness.types import Generation, Sampling
-from tests.fakes.engine import WARM, FakeEngine, FakeFixedEngine, checkpoint, request, running
+from harness.types import Generation
+from tests.fakes.engine import WARM, FakeEngine, checkpoint, request, running
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -83,15 +81,6 @@ def test_a_second_run_asks_nothing(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_holds_no_key(tmp_path: Path) -> None:
     assert keys_of(tmp_path / "rows.jsonl") == set()
-
-
-def test_an_endpoint_that_sends_no_tokens_is_found_out_before_it_is_paid() -> None:
-    with running("--no-logprobs") as endpoint:
-        prove_tokens(endpoint, request())
-        with pytest.raises(ServerError, match="sends no log-probabilities"):
-            prove_tokens(endpoint, request(logprobs=True))
-    with running() as endpoint:
-        prove_tokens(endpoint, request(logprobs=True))
 
 
 def test_a_request_named_twice_is_asked_once(tmp_path: Path) -> None:
@@ -157,7 +146,7 @@ def test_requests_are_pulled_as_slots_become_free(tmp_path: Path) -> None:
         generate(counted(), endpoint, tmp_path / "rows.jsonl", pace=Pace(requests=8), progress=Watching())
         with urllib.request.urlopen(endpoint.base_url.removesuffix("/v1") + "/asked") as answer:
             assert json.load(answer)["most_in_flight"] == 8
-    assert max(ahead) <= 8
+    assert max(ahead) <= 16  # eight in flight, and eight that were being written
 
 
 def test_failed_attempts_are_counted_and_heal(tmp_path: Path) -> None:
@@ -288,46 +277,3 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
         generate(requests(), endpoint, rows, pace=Pace(requests=1), progress=Interrupting())
     assert len(keys(rows)) == 5
     assert threading.active_count() < 10
-
-
-def proof(*switches: str, sampling: Sampling = WARM, **changes: Any) -> tuple[str, ...]:
-    with running(*switches) as endpoint:
-        return prove_sampling(replace(endpoint, **changes), sampling)
-
-
-def test_an_honest_server_is_seen_to_honour_temperature_and_seed() -> None:
-    assert proof() == ("temperature", "seed")
-    assert proof(sampling=Sampling(temperature=0.0, max_tokens=40)) == ("temperature",)
-
-
-def test_a_server_that_ignores_seeds_has_the_temperature_alone() -> None:
-    assert proof("--ignore-seed") == ("temperature",)
-
-
-def test_a_seed_of_the_whole_process_does_not_pass_by_replaying_the_batch() -> None:
-    assert proof("--process-seed", "--delay", "0.3") == ("temperature",)
-
-
-def test_a_server_that_is_always_greedy_is_refused_above_temperature_0() -> None:
-    with pytest.raises(ServerError, match="gave one text"):
-        proof("--greedy")
-
-
-def test_a_server_that_samples_at_temperature_0_is_refused() -> None:
-    with pytest.raises(ServerError, match="two seeds gave two texts"):
-        proof("--ignore-temperature", sampling=Sampling(temperature=0.0, max_tokens=40))
-    with pytest.raises(ServerError, match="two seeds gave two texts"):
-        proof("--ignore-temperature")
-
-
-def test_an_engine_with_one_sampling_is_not_asked_for_a_greedy_proof() -> None:
-    with running("--ignore-seed", engine=FakeFixedEngine()) as endpoint:
-        fixed = replace(endpoint, sampling=WARM, accepts=("temperature", "top_p"), template=None)
-        with pytest.raises(ServerError, match="no chat template"):
-            prove_sampling(fixed, WARM)
-
-
-def test_a_model_that_is_sure_of_itself_is_not_called_a_liar() -> None:
-    assert tempered(-1e-9, 1.0) > -1e-8
-    assert tempered(-0.5, 0.5) > -0.5 > tempered(-0.5, 2.0)
-    assert tempered(0.0, 0.6) == 0.0
