@@ -224,11 +224,20 @@ def majority_at_k(cast: Votes, k: int) -> float | None:
     """
     if not 1 <= k <= cast.draws:
         return None
+    if k == cast.draws:
+        return majority_of_all(cast)
     least = max(1, k - sum(cast.wrong) - cast.silent)
     won = Fraction(0)
     for own in range(least, min(cast.right, k) + 1):
         won += math.comb(cast.right, own) * unbeaten(own, cast, k - own)
     return float(won / math.comb(cast.draws, k))
+
+
+def majority_of_all(cast: Votes) -> float:
+    """One vote of all draws: what a report tells, and of a thousand draws too many subsets to count."""
+    if not cast.right or cast.right < max(cast.wrong, default=0):
+        return 0.0
+    return 1 / (1 + cast.wrong.count(cast.right))
 
 
 def unbeaten(own: int, cast: Votes, others: int) -> Fraction:

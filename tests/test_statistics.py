@@ -163,6 +163,12 @@ def test_no_answer_has_no_vote_and_nobody_answering_wins_nothing():
     assert majority_at_k(Votes(0, (), 4), 4) == 0.0
 
 
+def test_a_vote_of_all_of_a_thousand_draws_counts_no_subsets() -> None:
+    assert majority_at_k(Votes(300, (1,) * 400, 300), 1000) == 1.0
+    assert majority_at_k(Votes(300, (300, 300, 100), 0), 1000) == 1 / 3
+    assert majority_at_k(Votes(300, (301, 399), 0), 1000) == 0.0
+
+
 def test_answers_vote_by_the_integer_they_mean():
     rows = [
         grade("a", 0, False, extracted="033"),
