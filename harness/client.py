@@ -78,6 +78,7 @@ class Client:
         key = self.endpoint.api_key
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.connections + 1, keepalive_timeout=KEEP_ALIVE),
+            cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
             headers={
                 "Content-Type": "application/json",
