@@ -20,9 +20,12 @@ from harness.sequential import (
 )
 from harness.statistics import LEVEL, VERDICTS, Claim, Score, judge
 from tests.grading.stopping_rates import (
+    DOCUMENT,
+    RUNS,
     always_right_or_wrong,
     draw_until_resolved,
     one_line,
+    table,
     with_an_error_in_points,
 )
 from tests.grading.verdict_rates import SETTINGS, chances, generator, highest_by_chance
@@ -154,6 +157,15 @@ def test_error_rates_hold_over_all_rounds_together_in_a_sample() -> None:
     assert max(errors) <= highest_by_chance(runs, len(errors))
     assert min(one.runs[4.0].saved for one in found) > 0.8
     assert min(one.runs[0.0].share("reproduced") for one in found) > 0.8
+
+
+def test_the_documented_table_is_what_the_simulation_gives() -> None:
+    documented = DOCUMENT.read_text(encoding="utf-8").splitlines()
+    heading, rule, line = table([one_line(SETTINGS[0], SETTINGS[0].spreads[0], RUNS)])
+    start = documented.index(heading)
+    assert documented[start : start + 3] == [heading, rule, line]
+    lines = documented[start + 2 : start + 2 + sum(len(one.spreads) for one in SETTINGS)]
+    assert all(line.startswith("| ") for line in lines)
 
 
 def test_looking_seven_times_with_the_ordinary_test_would_err_more_often() -> None:

@@ -58,13 +58,15 @@ def draw_until_resolved(
     rounds, runs = rounds_of(DRAWS), len(published)
     code = np.zeros(runs, dtype=np.intp)
     draws = np.full(runs, DRAWS, dtype=np.intp)
-    right, before = np.zeros((runs, len(chance))), 0
+    going, right, before = np.arange(runs), np.zeros((runs, len(chance))), 0
     for looked in rounds:
         right += rng.binomial(looked - before, chance, size=right.shape)
         own = level or level_at(rounds, claim, looked)
-        found = tested(measurements(right, looked), published, in_rounds(claim, DRAWS), own).code
-        newly = (code == 0) & (found != 0)
-        code[newly], draws[newly], before = found[newly], looked, looked
+        ours = measurements(right, looked)
+        code[going] = tested(ours, published[going], in_rounds(claim, DRAWS), own).code
+        still = code[going] == 0
+        draws[going[~still]] = looked
+        going, right, before = going[still], right[still], looked
     return Stopped(code=code, draws=draws)
 
 
