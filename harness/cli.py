@@ -409,7 +409,7 @@ def serve(
 
     from harness.discover import find_engine
     from harness.progress import open_waiting
-    from harness.serving import Wanted, as_json, as_text, decided, key_of
+    from harness.serving import Wanted, as_json, as_text, check_before, decided, key_of
     from harness.serving import serve as answer
 
     place = Place(runs, data, machine)
@@ -427,9 +427,10 @@ def serve(
         key_variable=variable,
         open_to_all=no_api_key,
     )
+    check_before(chosen, here, wanted)
+    chosen.version(here)
     found = checkpoint_to_serve(model, place)
     offer = decided(replace(found, name=name or found.name), chosen, here, wanted)
-    chosen.version(here)
     log = runs.resolve() / "logs" / f"serve-{offer.model.name.replace('/', '-')}-{engine}-{offer.port}.log"
     with open_waiting(f"starting {engine}") as told:
         answer(offer, here, log, told, lambda ready: click.echo((as_json if as_line else as_text)(ready)))

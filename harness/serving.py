@@ -10,6 +10,7 @@ process ends.
 import ipaddress
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -40,6 +41,7 @@ from harness.types import Sampling
 
 CONTEXT = 262_144  # tokens; as the report's checkpoints are published
 KEY_VARIABLE = "HARNESS_API_KEY"
+NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # it becomes a folder's name, too
 POLL = 0.25
 PROBE_TOKENS = 8
 
@@ -117,20 +119,31 @@ def key_of(variable: str | None, without: bool) -> tuple[str, str]:
     key = os.environ.get(variable or KEY_VARIABLE, "").strip()
     if variable and not key:
         raise UsageError(f"--api-key-env {variable}: the variable is not set", f"export {variable}=…")
+    if not key.isascii() or not key.isprintable() or " " in key or key.startswith("-"):
+        raise UsageError(
+            f"the key in {variable or KEY_VARIABLE} cannot be sent as a header or given to every engine",
+            "Take letters, digits and punctuation without spaces, not beginning with a hyphen.",
+        )
     return key, variable or KEY_VARIABLE
 
 
 def decided(model: Model, engine: Engine, machine: Machine, wanted: Wanted) -> Offer:
-    """What to start. Raises UsageError for what the engine, the machine or the checkpoint cannot do."""
-    if not engine.local:
-        raise UsageError(f"the engine {engine.name} serves nothing itself", "Give --engine vllm.")
-    check_exposure(engine, wanted)
-    parser, doubt = parser_of(model, engine, wanted.parser)
-    context, lowered = context_for(model, engine, wanted.context)
+    """What to start. Raises HarnessError for what the engine, the machine or the checkpoint cannot do."""
+    check_before(engine, machine, wanted)
+    if not NAME.fullmatch(model.name):
+        raise UsageError(
+            f"a model cannot be called {model.name!r}", "Give --name with letters, digits, . _ - and /."
+        )
+    named = engine.argument(machine, ("--max-model-len", "--context-length"))
+    said = wanted.context or (int(named) if named.isdigit() else None)
+    parser, doubt = parser_of(
+        model, engine, wanted.parser or engine.argument(machine, ("--reasoning-parser",))
+    )
+    context, lowered = context_for(model, engine, said)
     system, template = system_for(model, engine, wanted.system)
     serving = Serving(
         host=wanted.host,
-        context=0 if wanted.context is None and context == context_of(model.folder) else context,
+        context=0 if said is None and context == context_of(model.folder) else context,
         parser=parser,
         replicas=wanted.replicas,
         tensor_parallel=copies(engine, machine, wanted),
@@ -153,6 +166,18 @@ def decided(model: Model, engine: Engine, machine: Machine, wanted: Wanted) -> O
         key_variable=wanted.key_variable if wanted.key else "",
         notes=tuple(note for note in notes if note),
     )
+
+
+def check_before(engine: Engine, machine: Machine, wanted: Wanted) -> None:
+    """What can be refused before a checkpoint is looked for, which may be a long download.
+
+    Raises UsageError, and ServerError where the port is taken.
+    """
+    if not engine.local:
+        raise UsageError(f"the engine {engine.name} serves nothing itself", "Give --engine vllm.")
+    check_exposure(engine, wanted)
+    copies(engine, machine, wanted)
+    free_or_refused(wanted.host, wanted.port)
 
 
 def check_exposure(engine: Engine, wanted: Wanted) -> None:
@@ -271,6 +296,8 @@ def shortcomings(engine: Engine) -> list[str]:
         found.append(f"{engine.name} serve has no metrics endpoint")
     if not engine.limits_context:
         found.append(f"{engine.name} serve answers over the context, too, and one request after the other")
+    if not engine.parsers:
+        found.append(f"{engine.name} serve itself takes thinking apart, as reasoning_content")
     return found
 
 
@@ -472,7 +499,7 @@ def as_text(ready: Ready) -> str:
         "url": f"{offer.url}/v1",
         "model": offer.model.name,
         "context": f"{ready.context:,} tokens",
-        "reasoning": serving.parser or "no parser",
+        "reasoning": serving.parser or ("no parser" if offer.engine.parsers else "by the engine"),
         "system": json.dumps(offer.system, ensure_ascii=False) if offer.system else "none",
         "sampling": ", ".join(f"{name} {value:g}" for name, value in sampling_words(offer.sampling).items()),
         "copies": f"{serving.replicas}, tensor parallel {serving.tensor_parallel}",

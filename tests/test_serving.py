@@ -80,6 +80,15 @@ def test_the_context_is_never_more_than_the_checkpoint_allows(folder: Path) -> N
     assert switches(offered(folder))["--max-model-len"] == "262144"
 
 
+def test_what_machine_toml_says_of_context_and_parser_holds_where_no_option_does(folder: Path) -> None:
+    said = EngineSettings(arguments=("--max-model-len=256", "--reasoning-parser", "deepseek_r1"))
+    here = Machine(gpus=0, engines={"vllm": said})
+    given = switches(offered(folder, machine=here))
+    assert (given["--max-model-len"], given["--reasoning-parser"]) == ("256", "deepseek_r1")
+    given = switches(offered(folder, machine=here, context=64, parser="qwen3"))
+    assert (given["--max-model-len"], given["--reasoning-parser"]) == ("64", "qwen3")
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "gpu-node"])
 def test_a_host_that_lets_strangers_in_needs_a_key(folder: Path, host: str) -> None:
     with pytest.raises(UsageError, match=r"no API key(.|\n)*HARNESS_API_KEY(.|\n)*--no-api-key"):
@@ -114,6 +123,10 @@ def test_a_named_variable_that_is_empty_is_not_taken_for_no_key(monkeypatch: pyt
     monkeypatch.setenv("HARNESS_API_KEY", "k")
     assert key_of(None, False) == ("k", "HARNESS_API_KEY")
     assert key_of(None, True) == ("", "")
+    monkeypatch.setenv("HARNESS_API_KEY", "two words")
+    with pytest.raises(UsageError, match="cannot be sent") as caught:
+        key_of(None, False)
+    assert "two words" not in str(caught.value)
     with pytest.raises(UsageError, match="contradict"):
         key_of("EMPTY", True)
 
@@ -176,6 +189,12 @@ def test_a_checkpoint_without_a_chat_template_is_served_and_says_so(folder: Path
     assert "ask /v1/completions" in "".join(offer.notes)
     with pytest.raises(UsageError, match="no chat template"):
         offered(folder, system="mine")
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/etc", "a b", "", "a//b", "org/..", "-x"])
+def test_a_name_that_would_lead_out_of_the_scratch_folder_is_refused(folder: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="--name"):
+        decided(Model(folder=folder, name=name), vllm, Machine(gpus=0), Wanted(port=0))
 
 
 def test_a_port_that_is_taken_is_named_with_what_to_do() -> None:

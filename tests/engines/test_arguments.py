@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.client import Client
-from harness.engines import Engine, installed_version
+from harness.engines import Engine, Serving, installed_version
 from harness.engines.remote import remote
 from harness.engines.sglang import sglang
 from harness.engines.transformers import transformers
@@ -156,6 +156,10 @@ def test_sglang_knows_every_switch_that_we_give_it(sglang_flags: set[str]) -> No
     assert "--no-such-switch" not in sglang_flags
     unknown = set(flags(sglang, machine(gpus=2))) - sglang_flags
     assert unknown == set()
+    serving = Serving(host="0.0.0.0", context=9, parser="qwen3", replicas=2, tensor_parallel=1, keyed=True)
+    served = {word for word in sglang.serving_arguments(serving, Path("/s")) if word.startswith("--")}
+    assert len(served) == 9
+    assert served - sglang_flags == set()
 
 
 def test_an_answer_in_sglangs_shape_becomes_a_row() -> None:
