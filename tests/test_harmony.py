@@ -17,7 +17,7 @@ from harness.completion import Choice, Completion, Logprobs
 from harness.endpoint import Endpoint
 from harness.engines.vllm import vllm
 from harness.errors import ServerError
-from harness.proof import carries_effort
+from harness.preflight import preflight, wanted_by
 from harness.types import Message
 from harness.vocabulary import Vocabulary
 from tests.fakes.engine import request, running
@@ -148,8 +148,9 @@ def test_the_effort_stands_in_the_prompt_and_the_day_is_the_one_given() -> None:
     with running(engine=vllm) as endpoint:
         asking = request(effort="high", date="2025-08-05")
         path, body = asked(asking, replace(endpoint, template=TEMPLATE))
-        assert carries_effort(replace(endpoint, template=TEMPLATE), asking) == ("effort",)
-        assert carries_effort(endpoint, asking) == ()
+        wanted = wanted_by([asking], asking.sampling)
+        assert "effort" in preflight(replace(endpoint, template=TEMPLATE), wanted).honoured
+        assert "effort" not in preflight(endpoint, wanted).honoured
     assert path == "/completions"
     assert "Reasoning: high\n" in body["prompt"]
     assert "Current date: 2025-08-05\n" in body["prompt"]

@@ -16,7 +16,7 @@ from harness.engines.vllm import vllm
 from harness.errors import UsageError
 from harness.generate import Pace, generate
 from harness.machine import load_machine
-from harness.proof import prove_sampling
+from harness.preflight import plain_wanted, preflight
 from harness.rows import read_rows
 from harness.serve import Endpoint, ServerPool
 from harness.setup import environment_python
@@ -80,7 +80,9 @@ async def complete(endpoint: Endpoint, **changes: object) -> Generation:
 def test_vllm_on_this_machine_does_what_its_rows_claim(model: Path, tmp_path: Path) -> None:
     with ServerPool(load_machine(None)) as pool:
         endpoint = acquired(pool, vllm, model, tmp_path / "server.log")
-        honoured = prove_sampling(endpoint, SAMPLING)
+        report = preflight(endpoint, plain_wanted(SAMPLING))
+        assert [check.name for check in report.checks if check.outcome == "failed"] == []
+        honoured = report.honoured
         assert honoured == ("temperature", "seed")
         for folder, concurrency in (("alone", 1), ("together", 16)):
             wanted = (request(f"q{number}", 0, sampling=SAMPLING, logprobs=True) for number in range(16))
@@ -109,7 +111,9 @@ def test_vllm_on_this_machine_does_what_its_rows_claim(model: Path, tmp_path: Pa
 def test_transformers_on_this_machine_samples_as_its_rows_claim(model: Path, tmp_path: Path) -> None:
     with ServerPool(load_machine(None)) as pool:
         endpoint = acquired(pool, transformers, model, tmp_path / "server.log")
-        assert prove_sampling(endpoint, SAMPLING) == ("temperature",)
+        report = preflight(endpoint, plain_wanted(SAMPLING))
+        assert [check.name for check in report.checks if check.outcome == "failed"] == ["seed"]
+        assert report.honoured == ("temperature",)
         rows = tmp_path / "generations.jsonl"
         assert generate((request(f"q{n}", 0, sampling=SAMPLING) for n in range(16)), endpoint, rows) == 16
         texts = [row.text for row in read_rows(rows, Generation)]

@@ -67,12 +67,14 @@ def request(question: str = "q", draw: int = 0, **changes: object) -> Request:
 
 
 @contextlib.contextmanager
-def running(*switches: str, model: str = "tiny", engine: Engine | None = None) -> Iterator[Endpoint]:
+def running(
+    *switches: str, model: str = "tiny", engine: Engine | None = None, server: Path = SERVER
+) -> Iterator[Endpoint]:
     """The fake server as a process of its own, ready to answer. It does not outlive the tests."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, str(SERVER), "--port", str(port), "--model", model, *switches]
+    command = [sys.executable, str(server), "--port", str(port), "--model", model, *switches]
     process = subprocess.Popen(supervised(command, grace=0.0), stdin=subprocess.PIPE)
     assert process.stdin is not None
     asked = engine or FakeEngine()

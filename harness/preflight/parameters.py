@@ -1,0 +1,143 @@
+"""The other sampling parameters: those that are sent take effect, and nothing that is left out does.
+
+Two questions, because servers fail in two ways. A parameter that is sent may be ignored: a value that
+leaves one token to choose from must give one text. One that is left out may have a default of the server's
+own (a checkpoint's generation_config.json, say): leaving it out must change nothing. The third way, a
+default that cannot be overruled, is `distribution`'s.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from harness.preflight.remedies import remedy
+from harness.preflight.report import Check, Outcome
+from harness.preflight.temperature import PROMPTS
+from harness.preflight.wanted import Wanted
+from harness.preflight.wire import Answer, Refusal, Wire, probe
+from harness.types import Sampling
+
+HOT = 2.0
+"""The highest temperature that OpenAI allows: it flattens what a filter would cut."""
+SHORT, LONG = 12, 48
+SEEDS = (1, 2, 3, 4)
+
+NEUTRAL = Sampling(temperature=HOT, max_tokens=SHORT)
+OFF: Mapping[str, float] = {"top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+ONE_TOKEN: Mapping[str, Any] = {"top_p": 1e-6, "top_k": 1, "min_p": 1.0}
+"""Values that leave only the likeliest token, whatever the temperature."""
+STRONG_PENALTY = 1.9
+REPEATING = "Write the word apple ten times: apple apple apple apple apple apple"
+UNTOLD: Outcome = "could not be told"
+
+
+async def check_parameters(wire: Wire, wanted: Wanted) -> list[Check]:
+    """One check a parameter, and "server defaults"."""
+    if wire.endpoint.sampling is not None:
+        return [fixed(wire)]
+    control = await texts(wire, SEEDS)
+    sent = [name for name in ONE_TOKEN if name in wire.endpoint.accepts]
+    found = await asyncio.gather(*(takes_effect(wire, wanted, name, control) for name in sent))
+    penalty = "repetition_penalty" in wire.endpoint.accepts
+    return [
+        *found,
+        *([await penalty_takes_effect(wire, wanted)] if penalty else []),
+        await defaults(wire, control),
+    ]
+
+
+def fixed(wire: Wire) -> Check:
+    observed = "this engine samples as it was started, with the run's own parameters"
+    return Check(name="sampling parameters", outcome="not applicable", observed=observed)
+
+
+async def texts(
+    wire: Wire, seeds: tuple[int, ...], without: tuple[str, ...] = (), **changes: Any
+) -> list[str] | Refusal:
+    """One short text a seed, at a high temperature with everything off but `changes`."""
+    answers = await asyncio.gather(
+        *(wire.ask(probe(PROMPTS[0], NEUTRAL, seed), without, **changes) for seed in seeds)
+    )
+    return next((each for each in answers if isinstance(each, Refusal)), None) or [
+        each.text for each in answers if isinstance(each, Answer)
+    ]
+
+
+async def takes_effect(wire: Wire, wanted: Wanted, name: str, control: list[str] | Refusal) -> Check:
+    """Failed where different seeds give different texts although the parameter leaves one token."""
+    value = ONE_TOKEN[name]
+    found = await texts(wire, SEEDS, **{name: value})
+    expected = f"one text from all seeds at {name}={value:g}"
+    if isinstance(found, Refusal) or isinstance(control, Refusal):
+        refusal = found if isinstance(found, Refusal) else control
+        return parameter(wire, wanted, name, UNTOLD, f"{name}={value:g}: {refusal}", expected)
+    if len(set(control)) < len(SEEDS):
+        seen = f"seeds give equal texts at temperature {HOT:g} anyway"
+        return parameter(wire, wanted, name, UNTOLD, seen, expected)
+    if len(set(found)) == len(SEEDS):
+        seen = f"ignored: at {name}={value:g} every seed gave a text of its own"
+        return parameter(wire, wanted, name, "failed", seen, expected)
+    return parameter(wire, wanted, name, "passed", f"takes effect at {name}={value:g}", expected)
+
+
+async def penalty_takes_effect(wire: Wire, wanted: Wanted) -> Check:
+    """Failed where a strong penalty leaves a greedy, repeating text as it is."""
+    name, greedy = "repetition_penalty", Sampling(temperature=0.0, max_tokens=LONG)
+    plain, without = await asyncio.gather(
+        wire.ask(probe(REPEATING, greedy), repetition_penalty=STRONG_PENALTY),
+        wire.ask(probe(REPEATING, greedy)),
+    )
+    expected = f"another greedy text at {name}={STRONG_PENALTY}"
+    if isinstance(plain, Refusal) or isinstance(without, Refusal):
+        refusal = plain if isinstance(plain, Refusal) else without
+        return parameter(wire, wanted, name, UNTOLD, f"{name}={STRONG_PENALTY}: {refusal}", expected)
+    if plain.text == without.text:
+        seen = f"ignored: at {name}={STRONG_PENALTY} the greedy text is the same"
+        return parameter(wire, wanted, name, "failed", seen, expected)
+    return parameter(wire, wanted, name, "passed", f"takes effect at {name}={STRONG_PENALTY}", expected)
+
+
+def parameter(wire: Wire, wanted: Wanted, name: str, outcome: Outcome, observed: str, expected: str) -> Check:
+    """A failure stops only a run that sets the parameter: one that is off may as well be ignored."""
+    return Check(
+        name=name,
+        outcome=outcome,
+        observed=observed,
+        expected=expected,
+        remedy=remedy(wire.endpoint.engine, "parameter"),
+        stops=getattr(wanted.sampling, name) != OFF[name],
+    )
+
+
+async def defaults(wire: Wire, control: list[str] | Refusal) -> Check:
+    """Failed where leaving a parameter out is not leaving it off. Never stops a run: all these are sent."""
+    accepts, expected = wire.endpoint.accepts, "leaving a parameter out changes nothing"
+
+    def check(outcome: Outcome, observed: str) -> Check:
+        mend = remedy(wire.endpoint.engine, "server defaults")
+        return Check(
+            name="server defaults", outcome=outcome, observed=observed, expected=expected, remedy=mend
+        )
+
+    again = await texts(wire, SEEDS)
+    if isinstance(control, Refusal) or isinstance(again, Refusal):
+        return check(UNTOLD, str(control if isinstance(control, Refusal) else again))
+    if again != control:
+        return check(UNTOLD, "seeds are not honoured, so texts cannot be compared")
+    found = await asyncio.gather(*(left_out(wire, name, control) for name in accepts))
+    changing = [name for name, changed in zip(accepts, found, strict=True) if changed]
+    if changing:
+        named = ", ".join(changing)
+        return check("failed", f"the server has a default of its own for {named}; the run overrules it")
+    return check("passed", f"none for {', '.join(accepts)}")
+
+
+async def left_out(wire: Wire, name: str, control: list[str]) -> bool:
+    """Whether any text changes without the parameter. Of the temperature, whose default is 1, the texts
+    are compared with those at 1."""
+    if name == "temperature":
+        compared = await texts(wire, SEEDS, temperature=1.0)
+    else:
+        compared = control
+    found = await texts(wire, SEEDS, (name,))
+    return not isinstance(found, Refusal) and found != compared
