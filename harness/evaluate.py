@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +23,8 @@ from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
 from harness.errors import SandboxError
 from harness.files import write_json, write_rows
 from harness.generate import generate, pace_of
-from harness.proof import carries_effort, prove_sampling, prove_tokens
+from harness.preflight import FILE as PREFLIGHT
+from harness.preflight import look_through, wanted_by
 from harness.rows import drop_torn_line, key_of, keys_of, read_in_order, read_rows, read_wanted
 from harness.sandboxes import Sandbox
 from harness.stage import Json, Service, Stage
@@ -52,26 +53,31 @@ def conversation(prompt: str, system: str | None) -> tuple[Message, ...]:
 def ask(requests: Iterable[Request], total: int, service: Service, out: Path, context: Context) -> None:
     """Puts the requests that `out/generations.jsonl` does not hold yet to the model of `service`.
 
-    Before the first of them the server's temperature and seed are put to the proof.
+    Before the first of them the server is looked over (`harness.preflight`), and what was found stands in
+    `out/preflight.json`. Raises ServerError where rows would be a lie or would be lost.
     """
     rows = out / "generations.jsonl"
     done = keys_of(rows)
-    todo = (request for request in requests if request.key not in done)
-    first = next(todo, None)
-    if first is None:
+    seen, todo = look_through(request for request in requests if request.key not in done)
+    if not seen:
         rows.touch()
         return
     endpoint = context.endpoint(service)
-    honoured = prove_sampling(endpoint, service.sampling) + carries_effort(endpoint, first)
-    prove_tokens(endpoint, first)
+    report = context.preflights.of(
+        endpoint, wanted_by(seen, service.sampling, seeds=context.machine.require_seed)
+    )
+    write_json(out / PREFLIGHT, report)
+    for line in report.noted:
+        context.progress.say(line)
+    report.refuse()
     with context.progress.counter("generating", total, done=len(done)) as counter:
         generate(
-            chain((first,), todo),
+            todo,
             endpoint,
             rows,
             pace=pace_of(context.machine),
             progress=counter,
-            honoured=honoured,
+            honoured=report.honoured,
             say=context.progress.say,
         )
 
