@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.machine import Machine
     from harness.recipe import Recipe
     from harness.runs import Evaluated
-    from harness.serving import Model
+    from harness.serving import Model, Ready
     from harness.stage import Stage
     from harness.store import Context, RunStore
     from pipeline.needs import Need
@@ -266,7 +266,7 @@ def reproduce(
 @cli.command()
 @click.argument("model")
 @click.option("-b", "--benchmark", "wanted", multiple=True, required=True, metavar="NAME[:DRAWS]")
-@click.option("--engine", default=None, help="vllm, sglang, transformers or remote. [default: vllm]")
+@click.option("--engine", default=None, help="vllm, sglang, transformers, remote or batch. [default: vllm]")
 @click.option("--base-url", help="An OpenAI-compatible server that is already running.")
 @click.option("--limit", type=click.IntRange(min=1), help="First N questions only: not a score.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Token limit of a response.")
@@ -314,7 +314,9 @@ def evaluate(
         raise UsageError(
             f"--base-url names a running server, --engine {engine} starts one", "Give one of them."
         )
-    url = place.machine().engine("remote").base_url if engine == "remote" else None
+    url = place.machine().engine(engine).base_url if engine in ("remote", "batch") else None
+    if engine == "batch":
+        url = url or "files"
     if engine == "remote" and not url:
         raise UsageError("the remote engine has no URL", "Give --base-url URL.")
     found = evaluation(
@@ -406,6 +408,7 @@ def serve(
 
     MODEL is a checkpoint folder, a recipe's or run's row (dasd-micro/final), or ORG/NAME[@COMMIT].
     """
+    from contextlib import ExitStack
     from dataclasses import replace
 
     from harness.discover import find_engine
@@ -433,8 +436,13 @@ def serve(
     found = checkpoint_to_serve(model, place)
     offer = decided(replace(found, name=name or found.name), chosen, here, wanted)
     log = runs.resolve() / "logs" / f"serve-{offer.model.name.replace('/', '-')}-{engine}-{offer.port}.log"
-    with open_waiting(f"starting {engine}") as told:
-        answer(offer, here, log, told, lambda ready: click.echo((as_json if as_line else as_text)(ready)))
+    with ExitStack() as waiting:
+
+        def ready(found: "Ready") -> None:
+            waiting.close()
+            click.echo((as_json if as_line else as_text)(found))
+
+        answer(offer, here, log, waiting.enter_context(open_waiting(f"starting {engine}")), ready)
     click.echo("stopped", err=True)
 
 
