@@ -17,16 +17,19 @@ from typing import Any
 
 import pytest
 
+from benchmarks.micro import micro_math
 from harness.benchmark import Benchmark
 from harness.engines.sglang import sglang
 from harness.engines.transformers import transformers
 from harness.engines.vllm import vllm
 from harness.engines.vllm_gate import Gate
 from harness.errors import HarnessError, ServerError, StageError, UsageError
+from harness.files import write_json
 from harness.hub import checkpoint as hub_checkpoint
 from harness.machine import EngineSettings, Machine
 from harness.models import Known, find_model, rows_of
 from harness.progress import PlainProgress
+from harness.runs import Stored
 from harness.serve import ServerPool
 from harness.serving import (
     Model,
@@ -44,6 +47,7 @@ from harness.store import Context, RunStore
 from pipeline.recipes.dasd_4b import recipe as dasd_4b
 from pipeline.recipes.dasd_micro import dasd_micro
 from tests.fakes.engine import checkpoint
+from tests.test_runs import answered
 from tests.test_serve import alive, gone, written_pids
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -255,7 +259,7 @@ def known(root: Path) -> Iterator[Known]:
     store = RunStore(root)
     with ServerPool(Machine(gpus=0)) as pool:
         context = Context(store, Machine(gpus=0), PlainProgress(), pool)
-        benchmarks: dict[str, Benchmark] = {}
+        benchmarks: dict[str, Benchmark] = {"micro_math": micro_math}
         recipes = {"dasd-micro": dasd_micro(0), "dasd-4b": dasd_4b}
         yield Known(
             store=store,
@@ -330,6 +334,26 @@ def test_a_checkpoint_that_existed_before_the_recipe_keeps_its_own_sampling(tmp_
 def test_names_that_mean_nothing_say_what_was_near(tmp_path: Path, text: str, said: str) -> None:
     with known(tmp_path / "runs") as names, pytest.raises(UsageError, match=said):
         find_model(text, names)
+
+
+def test_a_row_of_a_run_is_asked_as_it_was_evaluated(tmp_path: Path) -> None:
+    with known(tmp_path) as names:
+        mark = answered(names.store, "sft-12345678", right=3)
+        path = names.store.path(mark)
+        path.mkdir()
+        write_json(path / "identity.json", mark.identity)
+        write_json(path / "stage.json", {})
+        names.store.view("my-run", {"eval/student/micro_math": mark})
+        with pytest.raises(UsageError, match="was served by somebody else"):
+            find_model("my-run/student", names)
+        folder = finish(names.store, Stored(stored="sft-12345678"))
+        (folder / "model.safetensors").write_bytes(b"")
+        found = find_model("my-run/student", names)
+        with pytest.raises(UsageError, match=r"no row 'studnt'\. Did you mean 'student'"):
+            find_model("my-run/studnt", names)
+    assert (found.folder, found.system, found.trained) == (folder, "Be brief.", True)
+    assert found.sampling is not None
+    assert found.sampling.draws == 1
 
 
 def test_a_folder_is_served_where_it_stands_and_must_be_a_checkpoint(tmp_path: Path) -> None:
