@@ -18,8 +18,10 @@ import msgspec
 
 from harness.adopt import adopt_draws, known_verdict, known_verdicts
 from harness.asking import Request
+from harness.batch import ask_in_batches, batch_endpoint
 from harness.benchmark import Benchmark
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
+from harness.engines.batch import batch
 from harness.errors import SandboxError
 from harness.files import write_json, write_rows
 from harness.generate import generate, pace_of
@@ -62,6 +64,9 @@ def ask(requests: Iterable[Request], total: int, service: Service, out: Path, co
     if not seen:
         rows.touch()
         return
+    if service.engine == batch.name:
+        ask_the_provider(todo, total, service, out, context)
+        return
     endpoint = context.endpoint(service)
     report = context.preflights.of(
         endpoint, wanted_by(seen, service.sampling, seeds=context.machine.require_seed)
@@ -80,6 +85,16 @@ def ask(requests: Iterable[Request], total: int, service: Service, out: Path, co
             honoured=report.honoured,
             say=context.progress.say,
         )
+
+
+def ask_the_provider(
+    requests: Iterable[Request], total: int, service: Service, out: Path, context: Context
+) -> None:
+    """Asks by batch files. Nothing can be proved of a server that nobody sees: no row says it was."""
+    rows = out / "generations.jsonl"
+    endpoint = batch_endpoint(context.served_name(service), service.sampling, context.machine)
+    with context.progress.counter("answered", total, done=len(keys_of(rows))) as counter:
+        ask_in_batches(requests, endpoint, rows, context.machine, counter, context.progress.say)
 
 
 @dataclass(frozen=True, kw_only=True)

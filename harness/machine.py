@@ -95,6 +95,7 @@ class Machine:
     `concurrency` is how many requests a server is asked at once, and `tokens_in_flight` how many tokens these
     may grow to (0: any number). Responses of up to `stream_from` tokens or more are streamed (0: none is), so
     that what has come of a long one is kept. `require_seed` stops a run where the server honours no seeds.
+    `batch_poll` is how many seconds pass between two looks at a batch that a provider works on.
     `hub` is where checkpoints and training data are downloaded from. `columns` renames what the table of
     sources expects, by repository and role: `[columns."nvidia/AceReason-1.1-SFT"] question = "problem"`.
     """
@@ -111,6 +112,7 @@ class Machine:
     price_per_gpu_hour: float = 0.0
     currency: str = "USD"
     gpu_tflops: float = 989.0
+    batch_poll: float = 30.0
     port: int = 0
     train_threads: int = 1
     training: TrainingSettings = field(default_factory=TrainingSettings)

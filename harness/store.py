@@ -126,10 +126,12 @@ class Context:
         """Stops the server that is kept warm, where it holds GPUs."""
         self._pool.free_gpus()
 
+    def served_name(self, service: Service) -> str:
+        """What the model is called where it is served."""
+        return service.model.name if isinstance(service.model, Served) else service.model.key
+
     def _wanted(self, service: Service) -> tuple[Engine, Path, str, Sampling, Path]:
-        model, name = self.path(service.model) / "model", service.model.key
-        if isinstance(service.model, Served):
-            name = service.model.name
+        model, name = self.path(service.model) / "model", self.served_name(service)
         log = self._store.root / "logs" / f"{service.model.key}-{service.engine}.log"
         return find_engine(service.engine), model, name, service.sampling, log
 
