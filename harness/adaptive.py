@@ -48,29 +48,36 @@ def draw_until_resolved(
     `marks` have all draws of the protocol. What nothing is claimed about is drawn in full. Labels that
     share an evaluation end together. Tells each claim's state after each round.
     """
-    rounds = {
-        label: rounds_of(mark.asked.drawn.draws) if claims.get(label) else (mark.asked.drawn.draws,)
-        for label, mark in marks.items()
-    }
+    rounds = planned(marks, claims, say)
     keep_rounds(runner.store, name, {label: own for label, own in rounds.items() if claims.get(label)})
-    for label in marks:
-        if not claims.get(label):
-            say(f"{label}: nothing is claimed, so there is nothing to decide: all draws")
     reached, going, number = dict(marks), dict(marks), 0
     while going:
         now = {label: with_draws(mark, rounds[label][number]) for label, mark in going.items()}
         runner.build(name, dict(now))
         reached |= now
-        on = {
+        undecided = {
             going[label].key
             for label, mark in now.items()
             if not look(runner.store, label, mark, claims.get(label, ()), rounds[label], say)
             and number + 1 < len(rounds[label])
         }
-        for label in (label for label, mark in going.items() if mark.key not in on):
+        for label in (label for label, mark in going.items() if mark.key not in undecided):
             say(ending(label, rounds[label], number, saving(runner.store, now[label], rounds[label])))
-        going, number = {label: mark for label, mark in going.items() if mark.key in on}, number + 1
+        going, number = {label: mark for label, mark in going.items() if mark.key in undecided}, number + 1
     return reached
+
+
+def planned(
+    marks: Mapping[str, Mark], claims: Mapping[str, Sequence[Claim]], say: Callable[[str], None]
+) -> dict[str, Rounds]:
+    """The rounds of each evaluation: one of all draws where nothing is claimed about it."""
+    rounds = {}
+    for label, mark in marks.items():
+        draws = mark.asked.drawn.draws
+        rounds[label] = rounds_of(draws) if claims.get(label) else (draws,)
+        if not claims.get(label):
+            say(f"{label}: nothing is claimed, so there is nothing to decide: all draws")
+    return rounds
 
 
 def look(
@@ -82,16 +89,21 @@ def look(
     say: Callable[[str], None],
 ) -> bool:
     """Whether a finished round decides all claims; says of each how it stands."""
-    measured = score_of(store, mark)
+    measured, reason = score_of(store, mark)
+    if reason:
+        say(f"{label}: not a score ({reason}), so nothing can be decided: all draws")
+        return False
     found = [(claim, judge_round(measured, claim, rounds)) for claim in claims]
     for claim, verdict in found:
         say(f"{label}, {measured.draws} of {rounds[-1]} draws: {standing(measured, claim, verdict)}")
     return all(decided(verdict) for _, verdict in found)
 
 
-def score_of(store: RunStore, mark: Mark) -> Score:
-    grades = read_rows(store.path(mark) / "grades.jsonl", Grade)
-    return score(grades, *asked_counts(store.path(mark.asked)))
+def score_of(store: RunStore, mark: Mark) -> tuple[Score, str]:
+    """The score of a finished round, and why it is none of the benchmark where a grade says so."""
+    grades = list(read_rows(store.path(mark) / "grades.jsonl", Grade))
+    told = {str(grade.detail["not_a_score"]) for grade in grades if "not_a_score" in grade.detail}
+    return score(grades, *asked_counts(store.path(mark.asked))), "; ".join(sorted(told))
 
 
 def standing(measured: Score, claim: Claim, verdict: Verdict) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.micro import micro_math
-from harness.adaptive import Saving, in_words, keep_rounds, rounds_kept, with_draws
+from harness.adaptive import Saving, in_words, keep_rounds, look, rounds_kept, with_draws
 from harness.adopt import adopt_draws, known_verdict, known_verdicts
 from harness.endpoint import Endpoint
 from harness.evaluate import Ask, Mark
@@ -21,6 +21,7 @@ from harness.rows import keys_of, read_rows
 from harness.runs import Stored
 from harness.serve import ServerPool
 from harness.stage import Service
+from harness.statistics import Claim
 from harness.store import Context, RunStore
 from harness.types import Generation, Grade
 from tests.fakes.engine import FakeEngine, running
@@ -119,6 +120,17 @@ def test_a_regraded_run_keeps_its_sequential_verdict(stopped: tuple[Path, str]) 
     )
     assert done.returncode == 0, done.stderr
     assert entry(runs, "again")["in_rounds"] == entry(runs)["in_rounds"] is not None
+
+
+def test_claims_that_share_an_evaluation_are_decided_together(server: Endpoint, tmp_path: Path) -> None:
+    """The model is like the student and at the margin of the teacher, whose claim keeps both going."""
+    said = evaluate(server, tmp_path, "--until-resolved", "--claims", "dasd-micro/final,teacher", draws=10)
+    found = json.loads((tmp_path / "tiny" / "report.json").read_bytes())["entries"]
+    assert {one["row"]: one["draws"] for one in found} == {"final": 10, "teacher": 10}
+    assert [one["verdict"] for one in found] == ["reproduced", "inconclusive"]
+    assert found[1]["reason"] == "undecided after all 10 draws"
+    assert "eval/final/micro_math, 8 of 10 draws: 63.1 for 56.4 ± 15.0, Δ +6.7" in said
+    assert len(list((tmp_path / "stages").glob("ask-*"))) == 4
 
 
 def test_what_nothing_is_claimed_about_is_drawn_in_full(server: Endpoint, tmp_path: Path) -> None:
@@ -241,6 +253,20 @@ def test_a_verdict_counts_for_the_same_text_and_the_same_grader_only(place: tupl
     assert known_verdict(known, row("\\boxed{2}", first)) is None
     assert known_verdict(known, replace(row("\\boxed{1}", first), draw=1)) is None
     assert not known_verdicts(Mark(asked=asking(8), grader=3), store.stages)
+
+
+def test_a_round_that_is_no_score_of_the_benchmark_decides_nothing(place: tuple[RunStore, Served]) -> None:
+    store, _ = place
+    questions, mark, said = begun(store, asking(4), draws=4), Mark(asked=asking(4), grader=2), list[str]()
+    write_json(store.path(asking(4)) / "asked.json", {"questions": 2, "draws": 4})
+    store.path(mark).mkdir()
+    wrong = Grade(question="", draw=0, correct=False, extracted="1", truncated=False)
+    partial = replace(wrong, detail={"not_a_score": "partial tests"})
+    grades = [replace(partial, question=one, draw=draw) for one in questions for draw in range(4)]
+    write_rows(store.path(mark) / "grades.jsonl", grades)
+    claim = Claim(value=99.0, margin=1.0, draws=64)
+    assert not look(store, "eval/a/x", mark, [claim], (4, 8), said.append)
+    assert said == ["eval/a/x: not a score (partial tests), so nothing can be decided: all draws"]
 
 
 def test_all_draws_are_the_ordinary_evaluation() -> None:
