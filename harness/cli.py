@@ -867,7 +867,7 @@ def resolve(store: "RunStore", context: "Context", recipe: "Recipe", labels: "Ma
         raise UsageError(
             "--until-resolved has nothing to decide: "
             + ("--limit is not a score" if recipe.limit else f"nothing is claimed about {recipe.name}"),
-            "Leave it out." if recipe.limit else "Name what is published: --claims dasd-4b/released.",
+            "Leave it out; or, with `harness evaluate`, name what is published: --claims dasd-4b/released.",
         )
     marks = {label: stage for label, stage in labels.items() if isinstance(stage, Mark)}
     runner = Runner(store, context)
