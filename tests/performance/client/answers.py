@@ -64,7 +64,9 @@ def body(characters: int) -> str:
 
 
 def ending(answer: int) -> str:
-    return f".\n</think>\n\nThe number is \\boxed{{{answer}}}.\n"
+    """The end of a response, in whole tokens."""
+    end = f".\n</think>\n\nThe number is \\boxed{{{answer}}}.\n"
+    return end + "\n" * (-len(end) % CHARACTERS)
 
 
 def unknown_ending(prompt: str, number: int) -> str:

@@ -1,9 +1,9 @@
 """The limit: a bare aiohttp loop that asks for the same responses and only counts them.
 
-python -m tests.performance.client.bare BODIES BASE_URL CONCURRENCY
+python -m tests.performance.client.bare BODIES URL CONCURRENCY
 
 BODIES holds the requests, one JSON body a line. Prints how many responses and bytes came, and the
-seconds of the loop alone, as JSON. It makes no request, reads no answer, writes and grades nothing.
+seconds of the loop alone and of its processor, as JSON. It reads no answer, writes and grades nothing.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 
 
-async def ask_all(base_url: str, bodies: Iterable[bytes], concurrency: int) -> tuple[int, int]:
+async def ask_all(url: str, bodies: Iterable[bytes], concurrency: int) -> tuple[int, int]:
     """Responses, and bytes of their bodies."""
     responses = received = 0
     left = iter(bodies)
@@ -24,7 +24,7 @@ async def ask_all(base_url: str, bodies: Iterable[bytes], concurrency: int) -> t
     async def work(session: aiohttp.ClientSession) -> None:
         nonlocal responses, received
         for body in left:
-            async with session.post(f"{base_url}/chat/completions", data=body) as answer:
+            async with session.post(url, data=body) as answer:
                 answer.raise_for_status()
                 async for data in answer.content.iter_any():
                     received += len(data)
@@ -40,12 +40,13 @@ async def ask_all(base_url: str, bodies: Iterable[bytes], concurrency: int) -> t
 
 
 def main() -> None:
-    bodies, base_url, concurrency = sys.argv[1:]
-    started = time.perf_counter()
+    bodies, url, concurrency = sys.argv[1:]
+    started, busy = time.perf_counter(), time.process_time()
     with Path(bodies).open("rb") as lines:
-        responses, received = asyncio.run(ask_all(base_url, lines, int(concurrency)))
+        responses, received = asyncio.run(ask_all(url, lines, int(concurrency)))
     seconds = time.perf_counter() - started
-    print(json.dumps({"responses": responses, "bytes": received, "seconds": seconds}))
+    told = {"responses": responses, "bytes": received, "seconds": seconds}
+    print(json.dumps({**told, "busy": time.process_time() - busy}))
 
 
 if __name__ == "__main__":

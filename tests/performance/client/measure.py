@@ -26,10 +26,11 @@ PYTHON = {"PYTHONPATH": str(ROOT)}
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """One run of a generation loop: responses a second of the loop alone, and the process's peak bytes."""
+    """One run of a generation loop: responses a second of the loop alone, the processor time that each
+    took, in seconds, and the process's peak bytes."""
 
     rate: float
-    seconds: float
+    cost: float
     peak: int
     record: Record
 
@@ -90,15 +91,15 @@ class Bench:
         told, record = json.loads(done.output), self.server.record()
         if told["responses"] != 30 * self.draws or record.responses != 30 * self.draws:
             raise Failed(f"{name} counts {told['responses']} responses, the server {record.responses}")
-        rate = told["responses"] / told["seconds"]
-        return Loop(rate=rate, seconds=told["seconds"], peak=done.peak, record=record)
+        rate, cost = told["responses"] / told["seconds"], told["busy"] / told["responses"]
+        return Loop(rate=rate, cost=cost, peak=done.peak, record=record)
 
     def bare(self) -> Loop:
         bodies = self.folder / "bodies.jsonl"
         if not bodies.exists():
             mode = self.mode
             write_bodies(bodies, max_tokens=mode.max_tokens, stream=mode.stream, draws=self.draws)
-        return self.loop("bare", [str(bodies), self.server.base_url, str(self.mode.concurrency)])
+        return self.loop("bare", [str(bodies), self.server.asked_at, str(self.mode.concurrency)])
 
     def ours(self) -> Loop:
         out, mode = fresh(self.folder / "ours"), self.mode
@@ -111,7 +112,7 @@ class Bench:
         bodies = self.folder / "bodies.jsonl"
         write_bodies(bodies, max_tokens=self.mode.max_tokens, stream=self.mode.stream)
         command = [sys.executable, "-m", "tests.performance.client.bare", str(bodies)]
-        command += [self.server.base_url, str(self.mode.concurrency)]
+        command += [self.server.asked_at, str(self.mode.concurrency)]
         done = self.run("bare", command, PYTHON, limit=900)
         return Command(seconds=done.seconds, peak=done.peak, record=self.server.record())
 
@@ -187,6 +188,11 @@ class Compared:
         """Our median rate in percent of the bare loop's."""
         bare, ours = self.rates
         return 100 * ours / bare
+
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Median processor seconds of a response: the bare loop's and ours."""
+        return median(bare.cost for bare, _ in self.pairs), median(ours.cost for _, ours in self.pairs)
 
     @property
     def shares(self) -> list[float]:

@@ -2,7 +2,8 @@
 
 python -m tests.performance.client.ours OUT BASE_URL CONCURRENCY --max-tokens N [--stream]
 
-Prints how many rows were written, their bytes, and the seconds of the loop alone, as JSON.
+Prints how many rows were written, their bytes, and the seconds of the loop alone and of its
+processor, as JSON.
 """
 
 import argparse
@@ -55,10 +56,11 @@ def main() -> None:
     options = parser.parse_args()
     rows, server = options.out / "generations.jsonl", endpoint(options.base_url, stream=options.stream)
     asked = requests(options.draws, options.max_tokens)
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     written = generate(asked, server, rows, pace=Pace(requests=options.concurrency))
     seconds = time.perf_counter() - started
-    print(json.dumps({"responses": written, "bytes": rows.stat().st_size, "seconds": seconds}))
+    told = {"responses": written, "bytes": rows.stat().st_size, "seconds": seconds}
+    print(json.dumps({**told, "busy": time.process_time() - busy}))
 
 
 if __name__ == "__main__":

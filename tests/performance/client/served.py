@@ -103,6 +103,10 @@ class Server:
             return record_of(json.load(answer), self.mode.max_tokens)
 
     @property
+    def asked_at(self) -> str:
+        return f"{self.base_url}/chat/completions"
+
+    @property
     def root(self) -> str:
         return self.base_url.removesuffix("/v1")
 
