@@ -16,13 +16,14 @@ import docker
 import pytest
 
 from harness.container import contained
-from harness.engines import Engine, image_version
+from harness.engines import Engine, Serving, image_version
 from harness.engines.transformers import transformers
 from harness.errors import ServerError
 from harness.machine import EngineSettings, Machine
 from harness.sandboxes import image
 from harness.sandboxes.docker import trouble
 from harness.serve import ServerPool
+from harness.serving import Foreground, Model, Wanted, decided, looked_at
 from tests.fakes.engine import WARM, checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +47,12 @@ class Boxed(Engine):
 
     def command(self, model: Path, served_as: str, port: int, machine: Machine) -> list[str]:
         return [str(self.python(machine)), "/tiny_server.py", str(model), served_as, str(port)]
+
+    def serving_arguments(self, serving: Serving, scratch: Path) -> list[str]:
+        return []
+
+    def prepare_serving(self, scratch: Path, key: str) -> dict[str, str]:
+        return {"VLLM_API_KEY": key}
 
 
 def boxed_machine() -> Machine:
@@ -81,7 +88,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def running(client: docker.DockerClient) -> int:
-    return len(client.containers.list(all=True, filters={"ancestor": TAG}))
+    return len(client.containers.list(all=True, filters={"ancestor": TAG}, ignore_removed=True))
 
 
 def none_left(client: docker.DockerClient) -> bool:
@@ -115,10 +122,34 @@ def test_a_server_in_a_container_reads_the_checkpoint_and_nothing_of_ours(
     assert none_left(client)
 
 
+def test_people_are_served_from_an_image_too_and_the_key_is_in_no_command_line(
+    client: docker.DockerClient, model: Path, tmp_path: Path
+) -> None:
+    wanted = Wanted(port=0, key="a-secret", key_variable="K")
+    offer = decided(Model(folder=model, name="org/m"), Boxed(), boxed_machine(), wanted)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    server = Foreground(offer, boxed_machine(), tmp_path / "log", scratch)
+    try:
+        server.start()
+        server.await_ready(lambda text: None)
+        assert looked_at(server).context == 64
+        assert server.process is not None
+        command = Path("/proc", str(server.process.pid), "cmdline").read_bytes()
+        seen = asked(f"{offer.url}/v1")
+    finally:
+        server.stop()
+    assert (seen["key"], seen["config"]) == ("a-secret", '{"told": "by the mounted file"}')
+    assert b"VLLM_API_KEY" in command
+    assert b"a-secret" not in command
+    assert none_left(client)
+
+
 HARNESS = """
 import sys, time
 from pathlib import Path
 from harness.serve import ServerPool
+from harness.serving import Foreground, Model, Wanted, decided, looked_at
 from tests.fakes.engine import WARM
 from tests.test_container import Boxed, boxed_machine
 folder = Path(sys.argv[1])
