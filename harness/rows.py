@@ -9,14 +9,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from harness import tokens
+from harness import places, tokens
 from harness.errors import DataError
+from harness.places import Place
 from harness.tokens import TokenFile
 
 if TYPE_CHECKING:
@@ -47,10 +47,21 @@ class Keyed(Protocol):
     def draw(self) -> int: ...
 
 
-class RowFile:
-    """The append-only file of generations, and tokens.arrow beside it where tokens come with them.
+class Span(NamedTuple):
+    """A row's key, its bytes from `start` to `end`, and the number of its line."""
 
-    The only writer of both while it is open.
+    question: str
+    draw: int
+    start: int
+    end: int
+    number: int
+
+
+class RowFile:
+    """The append-only file of generations, with the places of its rows, and tokens.arrow beside it where
+    tokens come with them.
+
+    The only writer of all three while it is open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,10 +71,16 @@ class RowFile:
     def __enter__(self) -> "RowFile":
         self.path.touch()
         drop_torn_line(self.path)
-        self.keys = set(keys_of(self.path))
+        spans = list(spans_of(self.path))
+        self.keys = set(map(key_of, spans))
+        self.end = spans[-1].end if spans else 0
+        written = places.write(self.path, (Place(one.question, one.draw, one.end) for one in spans))
         self.opened = ExitStack()
-        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        self.descriptor, self.places = (
+            os.open(file, os.O_WRONLY | os.O_APPEND) for file in (self.path, written)
+        )
         self.opened.callback(os.close, self.descriptor)
+        self.opened.callback(os.close, self.places)
         if self.path.with_name(tokens.NAME).exists():
             _ = self.tokens  # its index is read now, not while answers wait
         return self
@@ -85,43 +102,56 @@ class RowFile:
     def append(self, responses: "Iterable[Response]") -> None:
         """Writes rows and hands them to the system at once, so that they outlive this process.
 
-        Their tokens go first: of a row that is there nothing is missing.
+        Their tokens go first, their places last: of a row that is there nothing is missing, and no place
+        is told that is not there.
         """
-        rows = []
+        rows, ends = [], []
         for response in responses:
             if response.tokens is not None:
-                self.tokens.append((response.row.question, response.row.draw), response.tokens)
-            rows += [self.encoder.encode(response.row), b"\n"]
-        data = memoryview(b"".join(rows))
-        while data:
-            data = data[os.write(self.descriptor, data) :]
+                self.tokens.append(key_of(response.row), response.tokens)
+            rows += [line := self.encoder.encode(response.row), b"\n"]
+            self.end += len(line) + 1
+            ends.append(Place(*key_of(response.row), self.end))
+        write_all(self.descriptor, b"".join(rows))
+        write_all(self.places, places.lines(ends))
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
 
 
 def keys_of(rows: Path) -> frozenset[tuple[str, int]]:
-    """The keys that a file holds; none where there is no file. What it holds is not asked again.
+    """The keys that a file holds; none where there is no file. What it holds is not asked again."""
+    return frozenset(map(key_of, spans_of(rows))) if rows.exists() else frozenset()
 
-    Every row is read for them (1.1 GB/s from memory), but by one process only once while the file stays
-    as it is. An index beside the file would save that, and would have to be right after every crash.
+
+def spans_of(rows: Path) -> Iterator[Span]:
+    """Where each row of a file stands, in the file's order: as is written down, then as it is read.
+
+    Reading takes a second for each gigabyte. Raises DataError as `read_rows` does.
     """
-    if not rows.exists():
-        return frozenset()
-    now = rows.stat()
-    return keys_in(rows, (now.st_ino, now.st_size, now.st_mtime_ns))
-
-
-@functools.lru_cache(maxsize=4)
-def keys_in(rows: Path, state: tuple[int, int, int]) -> frozenset[tuple[str, int]]:
-    """The keys that a file holds in this state: inode, bytes, time of its last change."""
-    return frozenset((sys.intern(row.question), row.draw) for row in read_rows(rows, Key))
+    start, known = 0, places.told(rows)
+    for number, place in enumerate(known, start=1):
+        yield Span(sys.intern(place.question), place.draw, start, place.end, number)
+        start = place.end
+    decoder = msgspec.json.Decoder(Key)
+    for number, line in enumerate(lines_from(rows, start), start=len(known) + 1):
+        key = decode(decoder, line, rows, number)
+        yield Span(sys.intern(key.question), key.draw, start, start + len(line), number)
+        start += len(line)
 
 
 def count_rows(rows: Path) -> int:
     """The whole rows of a file; 0 where there is none. No row is looked into."""
     if not rows.exists():
         return 0
+    known = places.told(rows)
     with rows.open("rb", buffering=0) as file:
+        file.seek(known[-1].end if known else 0)
         pieces = iter(functools.partial(file.read, READ_AT_ONCE), b"")
-        return sum(piece.count(b"\n") for piece in pieces)
+        return len(known) + sum(piece.count(b"\n") for piece in pieces)
 
 
 def drop_torn_line(path: Path) -> None:
@@ -163,13 +193,27 @@ def lines_from(path: Path, start: int = 0) -> Iterator[bytes]:
 
 
 def read_wanted(path: Path, kind: type[T], wanted: Wanted) -> Iterator[T]:
-    """The rows whose keys are wanted; of the others nothing but the key is decoded.
+    """The rows whose keys are wanted, in the file's order.
 
     Raises DataError as `read_rows` does.
     """
-    written = threading.Event()
-    written.set()
-    return (row for row in follow_rows(path, kind, written, wanted) if row is not None)
+    return read_spans(path, kind, (span for span in spans_of(path) if wanted(key_of(span))))
+
+
+def read_in_order(path: Path, kind: type[T]) -> Iterator[T]:
+    """The rows by question and draw, whatever the order in which they came; one in memory.
+
+    Raises DataError as `read_rows` does.
+    """
+    return read_spans(path, kind, sorted(spans_of(path)))
+
+
+def read_spans(path: Path, kind: type[T], spans: Iterable[Span]) -> Iterator[T]:
+    decoder = msgspec.json.Decoder(kind)
+    with path.open("rb") as file:
+        for span in spans:
+            file.seek(span.start)
+            yield decode(decoder, file.read(span.end - span.start), path, span.number)
 
 
 def follow_rows(
@@ -197,22 +241,6 @@ def follow_rows(
 
 def key_of(row: Keyed) -> tuple[str, int]:
     return row.question, row.draw
-
-
-def read_in_order(path: Path, kind: type[T]) -> Iterator[T]:
-    """The rows by question and draw, whatever the order in which they came; one in memory.
-
-    Raises DataError as `read_rows` does.
-    """
-    with path.open("rb", buffering=READ_AT_ONCE) as file:
-        ends = accumulate(map(len, file), initial=0)
-        keys = enumerate(zip(read_rows(path, Key), ends, strict=False), start=1)
-        places = sorted((key.question, key.draw, start, number) for number, (key, start) in keys)
-    decoder = msgspec.json.Decoder(kind)
-    with path.open("rb") as file:
-        for _, _, start, number in places:
-            file.seek(start)
-            yield decode(decoder, file.readline(), path, number)
 
 
 def decode(decoder: msgspec.json.Decoder[T], line: bytes, path: Path, number: int) -> T:

@@ -1,0 +1,84 @@
+"""Where each row of a file ends: `generations.jsonl.places`, appended to after the rows themselves.
+
+    ["2024-I-1",3,204812]
+
+A help, never the truth: with it, what eight gigabytes of rows hold is known in a moment. It may lack the
+last rows, and where it does not fit the rows it counts for nothing: what it does not tell is read from
+them. It may be removed at any time.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+
+from harness.files import write_pieces
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """A row's key, and the byte after its line feed."""
+
+    question: str
+    draw: int
+    end: int
+
+
+class Keyed(msgspec.Struct):
+    question: str
+    draw: int
+
+
+def file_of(rows: Path) -> Path:
+    return rows.with_name(f"{rows.name}.places")
+
+
+def lines(places: Iterable[Place]) -> bytes:
+    return b"".join(msgspec.json.encode(place) + b"\n" for place in places)
+
+
+def write(rows: Path, places: Iterable[Place]) -> Path:
+    """Writes all places anew; returns the file."""
+    write_pieces(file_of(rows), (lines((place,)) for place in places))
+    return file_of(rows)
+
+
+def told(rows: Path) -> list[Place]:
+    """The places that are written down, as far as they fit the rows; none where that is not sure.
+
+    They fit where they go up, and where the last of them that the rows reach is that of a row: a file of
+    other rows, or one from which a line was taken, has another row there, or none.
+    """
+    found = list(written(file_of(rows)))
+    size = rows.stat().st_size if found else 0
+    while found and found[-1].end > size:
+        found.pop()
+    rising = all(before.end < after.end for before, after in pairwise(found))
+    return found if found and rising and stands(found, rows) else []
+
+
+def written(file: Path) -> Iterator[Place]:
+    """The places of a file, up to the first line that is torn."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return
+    decoder = msgspec.json.Decoder(Place)
+    for line in content.split(b"\n")[:-1]:
+        try:
+            yield decoder.decode(line)
+        except msgspec.MsgspecError:
+            return
+
+
+def stands(places: list[Place], rows: Path) -> bool:
+    """Whether the last place is that of a whole row with its key."""
+    last, start = places[-1], places[-2].end if len(places) > 1 else 0
+    with rows.open("rb") as file:
+        file.seek(start)
+        line = file.read(last.end - start)
+    try:
+        key = msgspec.json.decode(line, type=Keyed)
+    except msgspec.MsgspecError:
+        return False
+    return line.find(b"\n") == len(line) - 1 and (key.question, key.draw) == (last.question, last.draw)
