@@ -1,8 +1,8 @@
 """A run folder with as many and as long responses as wanted, as an interrupted `harness evaluate` leaves it.
 
-One response is asked for by the real command; the rows are that one with other texts, keys and lengths,
-written straight into the stage's folder: a fake server would take an hour for eight gigabytes of them.
-All that follows is done by the real commands.
+One response is asked for by the real command; the rows are that one with other texts and keys, written
+into the stage's folder as the real loop writes them: a fake server would take an hour for eight gigabytes
+of them. All that follows is done by the real commands.
 """
 
 import json
@@ -15,14 +15,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import msgspec
-
 from benchmarks.micro import MicroMath, micro_math
+from harness.answering import Response
 from harness.chat import CLOSE, OPEN
 from harness.evaluate import Ask, Mark
 from harness.files import write_json
 from harness.recipe import Recipe, evaluation
-from harness.rows import read_rows
+from harness.rows import RowFile, read_rows
 from harness.session import SESSION
 from harness.store import RunStore
 from harness.types import Generation, Question
@@ -109,11 +108,12 @@ class StoredRun:
         folder.mkdir(parents=True)
         write_json(folder / "identity.json", self.ask.identity)
         (folder / SESSION).write_bytes(session)
-        with (folder / "generations.jsonl").open("wb") as file:
+        with RowFile(folder / "generations.jsonl") as file:
             for row in self.responses(like):
-                file.write(msgspec.json.encode(row) + b"\n")
-            file.write(b'{"question":"half a row')
-            return file.tell()
+                file.append([Response(row=row)])
+        with file.path.open("ab") as torn:
+            torn.write(b'{"question":"half a row')
+            return torn.tell()
 
     def asked_once(self) -> tuple[Generation, bytes]:
         """A real row, and what the real command says of the engine that wrote it."""
