@@ -12,7 +12,7 @@ from dataclasses import replace
 from harness.asking import asked
 from harness.preflight.remedies import remedy
 from harness.preflight.report import Check, Outcome
-from harness.preflight.temperature import CHANCE, PROMPTS
+from harness.preflight.temperature import CHANCE, FEW_SEEDS, MORE_SEEDS, PROMPTS
 from harness.preflight.wanted import Wanted
 from harness.preflight.wire import Place, Ranked, Refusal, Wire, probe
 from harness.types import Sampling
@@ -22,7 +22,7 @@ TOPS = 20
 largest top_k that can be seen in this way."""
 HOT = 2.0
 """The highest temperature that OpenAI and vLLM take."""
-TOKENS, SEEDS = 48, (1, 2)
+TOKENS = 48
 COMPARED, SAME = 10, 0.25
 """How many log-probabilities of one place are compared between two answers, and how far they may lie apart
 there, in nats: batches differ in bfloat16."""
@@ -47,24 +47,29 @@ async def check_distribution(wire: Wire, wanted: Wanted) -> Check:
 
     if wire.endpoint.sampling is not None:
         return check("not applicable", "this engine samples as it was started")
-    places = [place for place in await hot_places(wire) if len(place.likeliest) >= TOPS]
-    if not places:
-        return check("could not be told", f"the server does not tell the {TOPS} likeliest tokens")
-    if any(is_beyond(place) for place in places):
-        return check("passed", f"tokens beyond the {TOPS} likeliest are drawn")
-    if any(hides_its_rank(place) for place in places):
-        return check("could not be told", "the server may count the token drawn among the likeliest")
-    raw = await are_raw(wire) is True
-    chance = sum(math.log1p(-least_chance_beyond(place, raw)) for place in places)
-    if chance < math.log(CHANCE):
-        seen = f"no token beyond the {TOPS} likeliest is drawn at temperature {HOT:g}"
-        return check("failed", f"{seen}: the server cuts the distribution by a setting of its own")
-    return check("could not be told", f"the model is too sure of its {TOPS} likeliest tokens")
+    return check(*await drawn_from(wire))
 
 
-async def hot_places(wire: Wire) -> list[Place]:
+async def drawn_from(wire: Wire) -> tuple[Outcome, str]:
+    """Outcome and observation. Asks for more where a few texts hold no token from beyond, and may not."""
+    raw, seen = await are_raw(wire) is True, list[Place]()
+    for seeds in (FEW_SEEDS, MORE_SEEDS):
+        seen += [place for place in await hot_places(wire, seeds) if len(place.likeliest) >= TOPS]
+        if not seen:
+            return "could not be told", f"the server does not tell the {TOPS} likeliest tokens"
+        if any(map(is_beyond, seen)):
+            return "passed", f"tokens beyond the {TOPS} likeliest are drawn"
+        if any(map(hides_its_rank, seen)):
+            return "could not be told", "the server may count the token drawn among the likeliest"
+        if sum(math.log1p(-least_chance_beyond(place, raw)) for place in seen) < math.log(CHANCE):
+            told = f"no token beyond the {TOPS} likeliest is drawn at temperature {HOT:g}"
+            return "failed", f"{told}: the server cuts the distribution by a setting of its own"
+    return "could not be told", f"the model is too sure of its {TOPS} likeliest tokens"
+
+
+async def hot_places(wire: Wire, seeds: tuple[int, ...]) -> list[Place]:
     sampling = Sampling(temperature=HOT, max_tokens=TOKENS)
-    wishes = (places(wire, prompt, sampling, seed) for prompt in PROMPTS for seed in SEEDS)
+    wishes = (places(wire, prompt, sampling, seed) for prompt in PROMPTS for seed in seeds)
     return [place for found in await asyncio.gather(*wishes) for place in found]
 
 
