@@ -1,8 +1,8 @@
 """The limit: a bare aiohttp loop that asks for the same responses and only counts them.
 
-python -m tests.performance.client.bare BODIES URL CONCURRENCY
+python -m tests.performance.client.bare BODIES URL CONCURRENCY [uvloop]
 
-BODIES holds the requests, one JSON body a line. Prints how many responses and bytes came, and the
+On asyncio's own event loop, or on uvloop. BODIES holds the requests, one JSON body a line. Prints how many responses and bytes came, and the
 seconds of the loop alone and of its processor, as JSON. It reads no answer, writes and grades nothing.
 """
 
@@ -10,10 +10,14 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import aiohttp
+
+
+T = TypeVar("T")
 
 
 async def ask_all(url: str, bodies: Iterable[bytes], concurrency: int) -> tuple[int, int]:
@@ -39,11 +43,19 @@ async def ask_all(url: str, bodies: Iterable[bytes], concurrency: int) -> tuple[
     return responses, received
 
 
+def run_on_uvloop(work: Coroutine[Any, Any, T]) -> T:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
 def main() -> None:
-    bodies, url, concurrency = sys.argv[1:]
+    bodies, url, concurrency, *uvloop = sys.argv[1:]
+    run = run_on_uvloop if uvloop else asyncio.run
     started, busy = time.perf_counter(), time.process_time()
     with Path(bodies).open("rb") as lines:
-        responses, received = asyncio.run(ask_all(url, lines, int(concurrency)))
+        responses, received = run(ask_all(url, lines, int(concurrency)))
     seconds = time.perf_counter() - started
     told = {"responses": responses, "bytes": received, "seconds": seconds}
     print(json.dumps({**told, "busy": time.process_time() - busy}))

@@ -94,12 +94,12 @@ class Bench:
         rate, cost = told["responses"] / told["seconds"], told["busy"] / told["responses"]
         return Loop(rate=rate, cost=cost, peak=done.peak, record=record)
 
-    def bare(self) -> Loop:
+    def bare(self, *event_loop: str) -> Loop:
         bodies = self.folder / "bodies.jsonl"
         if not bodies.exists():
             mode = self.mode
             write_bodies(bodies, max_tokens=mode.max_tokens, stream=mode.stream, draws=self.draws)
-        return self.loop("bare", [str(bodies), self.server.asked_at, str(self.mode.concurrency)])
+        return self.loop("bare", [str(bodies), self.server.asked_at, str(self.mode.concurrency), *event_loop])
 
     def ours(self) -> Loop:
         out, mode = fresh(self.folder / "ours"), self.mode
