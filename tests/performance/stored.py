@@ -26,10 +26,10 @@ from harness.session import SESSION
 from harness.store import RunStore
 from harness.types import Generation, Question
 from tests.performance.client.watched import watch
+from tests.performance.client.work import MODEL
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 3_600.0
-MODEL = "tiny"
 NAME = "stored"
 LENIENT_NEEDS_MATH = 100  # one response in so many has two boxes: only math-verify judges its whole text
 NOT_ASCII = 10  # one in so many has characters that take Python more than a byte
