@@ -25,7 +25,7 @@ from harness.preflight.answers import (
     check_reasoning,
     check_streaming,
 )
-from harness.preflight.distribution import check_distribution
+from harness.preflight.distribution import are_raw, check_distribution
 from harness.preflight.model import check_context, check_model
 from harness.preflight.parameters import check_parameters
 from harness.preflight.prompt import check_prompt
@@ -36,7 +36,7 @@ from harness.preflight.wire import Wire
 
 __all__ = ["FILE", "Preflights", "Report", "Wanted", "look_through", "plain_wanted", "preflight", "wanted_by"]
 
-CONNECTIONS = 16
+CONNECTIONS = 64
 PATIENCE = 1800.0
 """Seconds for the whole of it: a server that takes longer for fifty short answers hangs."""
 
@@ -75,17 +75,19 @@ async def checks_of(client: Client, wanted: Wanted) -> list[Check]:
     if any(check.outcome == "failed" for check in first):
         return first
     drawn = await check_temperature_and_seed(client, wanted)
+    raw = asyncio.create_task(are_raw(wire))
     at_once: list[Coroutine[Any, Any, list[Check]]] = [
         alone(check_context(wire, wanted)),
         check_prompt(wire, wanted),
         check_parameters(wire, wanted),
-        alone(check_distribution(wire, wanted)),
-        check_logprobs(wire, wanted),
+        alone(check_distribution(wire, wanted, raw)),
+        check_logprobs(wire, wanted, raw),
         alone(check_prompt_logprobs(wire, wanted)),
         alone(check_reasoning(wire, wanted)),
         check_ends(wire, wanted),
     ]
     rest = await asyncio.gather(*at_once)
+    await raw
     return [*first, *drawn, *(check for checks in rest for check in checks)]
 
 

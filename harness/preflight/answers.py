@@ -1,6 +1,7 @@
 """What comes back: log-probabilities, reasoning, and whether the end of an answer is told right."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 
 from harness.answering import Response
@@ -8,7 +9,6 @@ from harness.asking import Request, wants_tokens
 from harness.chat import CLOSE, OPEN, opens_thinking
 from harness.client import Client, Refused
 from harness.engines import Engine
-from harness.preflight.distribution import are_raw
 from harness.preflight.prompt import TELL_IDS
 from harness.preflight.remedies import remedy
 from harness.preflight.report import Check, Outcome
@@ -46,7 +46,7 @@ async def check_streaming(client: Client, wanted: Wanted) -> Check:
     )
 
 
-async def check_logprobs(wire: Wire, wanted: Wanted) -> list[Check]:
+async def check_logprobs(wire: Wire, wanted: Wanted, raw: Awaitable[bool | None]) -> list[Check]:
     """The checks "logprobs" and "logprobs before temperature". Asked the run's own way: the tokens must
     come, and must add up to the text."""
     engine, first = wire.endpoint.engine, wanted.first
@@ -54,9 +54,9 @@ async def check_logprobs(wire: Wire, wanted: Wanted) -> list[Check]:
     if not engine.logprobs:
         observed = f"{engine.name} sends none; a teacher scores its text instead"
         return [Check(name="logprobs", outcome="not applicable", observed=observed)]
-    sent = any(each.tokens is not None for each in await some(wire.client, wanted))
-    raw = await are_raw(wire) if sent else None
-    return [sampled(engine, sent, needed), before_temperature(engine, raw, needed)]
+    responses, told = await asyncio.gather(some(wire.client, wanted), raw)
+    sent = any(each.tokens is not None for each in responses)
+    return [sampled(engine, sent, needed), before_temperature(engine, told, needed)]
 
 
 def sampled(engine: Engine, sent: bool, needed: bool) -> Check:

@@ -7,6 +7,7 @@ under the whole distribution, the server's own log-probabilities say.
 
 import asyncio
 import math
+from collections.abc import Awaitable
 from dataclasses import replace
 
 from harness.asking import asked
@@ -32,8 +33,9 @@ UNIQUE = {"return_tokens_as_token_ids": True}
 """vLLM then names tokens by their ids: two that end inside a character are spelt alike otherwise."""
 
 
-async def check_distribution(wire: Wire, wanted: Wanted) -> Check:
-    """Failed where, with everything off and much heat, only the likeliest tokens are ever drawn."""
+async def check_distribution(wire: Wire, wanted: Wanted, raw: Awaitable[bool | None]) -> Check:
+    """Failed where, with everything off and much heat, only the likeliest tokens are ever drawn. `raw` is
+    what `are_raw` says."""
 
     def check(outcome: Outcome, observed: str) -> Check:
         return Check(
@@ -47,21 +49,24 @@ async def check_distribution(wire: Wire, wanted: Wanted) -> Check:
 
     if wire.endpoint.sampling is not None:
         return check("not applicable", "this engine samples as it was started")
-    return check(*await drawn_from(wire))
+    return check(*await drawn_from(wire, raw))
 
 
-async def drawn_from(wire: Wire) -> tuple[Outcome, str]:
+async def drawn_from(wire: Wire, raw: Awaitable[bool | None]) -> tuple[Outcome, str]:
     """Outcome and observation. Asks for more where a few texts hold no token from beyond, and may not."""
-    raw, seen = await are_raw(wire) is True, list[Place]()
+    seen: list[Place] = []
     for seeds in (FEW_SEEDS, MORE_SEEDS):
-        seen += [place for place in await hot_places(wire, seeds) if len(place.likeliest) >= TOPS]
+        found, before_heat = await asyncio.gather(hot_places(wire, seeds), raw)
+        seen += [place for place in found if len(place.likeliest) >= TOPS]
         if not seen:
             return "could not be told", f"the server does not tell the {TOPS} likeliest tokens"
         if any(map(is_beyond, seen)):
             return "passed", f"tokens beyond the {TOPS} likeliest are drawn"
         if any(map(hides_its_rank, seen)):
             return "could not be told", "the server may count the token drawn among the likeliest"
-        if sum(math.log1p(-least_chance_beyond(place, raw)) for place in seen) < math.log(CHANCE):
+        if sum(math.log1p(-least_chance_beyond(place, before_heat is True)) for place in seen) < math.log(
+            CHANCE
+        ):
             told = f"no token beyond the {TOPS} likeliest is drawn at temperature {HOT:g}"
             return "failed", f"{told}: the server cuts the distribution by a setting of its own"
     return "could not be told", f"the model is too sure of its {TOPS} likeliest tokens"
@@ -120,6 +125,8 @@ async def are_raw(wire: Wire) -> bool | None:
 
     Those of one and the same place are compared at two temperatures.
     """
+    if wire.endpoint.sampling is not None or not wire.endpoint.engine.logprobs:
+        return None
     one_token = Sampling(temperature=1.0, max_tokens=1)
     heats = (one_token, replace(one_token, temperature=HOT))
     found = await asyncio.gather(*(places(wire, PROMPTS[1], each, 1) for each in heats))

@@ -7,7 +7,7 @@ default that cannot be overruled, is `distribution`'s.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from harness.preflight.remedies import remedy
@@ -30,20 +30,19 @@ STRONG_PENALTY = 1.9
 REPEATING = "Write the word apple ten times: apple apple apple apple apple apple"
 UNTOLD: Outcome = "could not be told"
 
+Texts = list[str] | Refusal
+"""One text a seed."""
+
 
 async def check_parameters(wire: Wire, wanted: Wanted) -> list[Check]:
     """One check a parameter, and "server defaults"."""
     if wire.endpoint.sampling is not None:
         return [fixed(wire)]
-    control = await texts(wire, SEEDS)
+    control = asyncio.create_task(texts(wire, SEEDS))
     sent = [name for name in ONE_TOKEN if name in wire.endpoint.accepts]
-    found = await asyncio.gather(*(takes_effect(wire, wanted, name, control) for name in sent))
-    penalty = "repetition_penalty" in wire.endpoint.accepts
-    return [
-        *found,
-        *([await penalty_takes_effect(wire, wanted)] if penalty else []),
-        await defaults(wire, control),
-    ]
+    checks = [takes_effect(wire, wanted, name, control) for name in sent]
+    checks += [penalty_takes_effect(wire, wanted)] if "repetition_penalty" in wire.endpoint.accepts else []
+    return list(await asyncio.gather(*checks, defaults(wire, control)))
 
 
 def fixed(wire: Wire) -> Check:
@@ -51,9 +50,7 @@ def fixed(wire: Wire) -> Check:
     return Check(name="sampling parameters", outcome="not applicable", observed=observed)
 
 
-async def texts(
-    wire: Wire, seeds: tuple[int, ...], without: tuple[str, ...] = (), **changes: Any
-) -> list[str] | Refusal:
+async def texts(wire: Wire, seeds: tuple[int, ...], without: tuple[str, ...] = (), **changes: Any) -> Texts:
     """One short text a seed, at a high temperature with everything off but `changes`."""
     answers = await asyncio.gather(
         *(wire.ask(probe(PROMPTS[0], NEUTRAL, seed), without, **changes) for seed in seeds)
@@ -63,10 +60,11 @@ async def texts(
     ]
 
 
-async def takes_effect(wire: Wire, wanted: Wanted, name: str, control: list[str] | Refusal) -> Check:
-    """Failed where different seeds give different texts although the parameter leaves one token."""
+async def takes_effect(wire: Wire, wanted: Wanted, name: str, plain: Awaitable[Texts]) -> Check:
+    """Failed where different seeds give different texts although the parameter leaves one token. `plain`
+    are the texts with everything off."""
     value = ONE_TOKEN[name]
-    found = await texts(wire, SEEDS, **{name: value})
+    found, control = await asyncio.gather(texts(wire, SEEDS, **{name: value}), plain)
     expected = f"one text from all seeds at {name}={value:g}"
     if isinstance(found, Refusal) or isinstance(control, Refusal):
         refusal = found if isinstance(found, Refusal) else control
@@ -109,35 +107,35 @@ def parameter(wire: Wire, wanted: Wanted, name: str, outcome: Outcome, observed:
     )
 
 
-async def defaults(wire: Wire, control: list[str] | Refusal) -> Check:
+async def defaults(wire: Wire, plain: Awaitable[Texts]) -> Check:
     """Failed where leaving a parameter out is not leaving it off. Never stops a run: all these are sent."""
-    accepts, expected = wire.endpoint.accepts, "leaving a parameter out changes nothing"
+    accepts = wire.endpoint.accepts
 
     def check(outcome: Outcome, observed: str) -> Check:
-        mend = remedy(wire.endpoint.engine, "server defaults")
         return Check(
-            name="server defaults", outcome=outcome, observed=observed, expected=expected, remedy=mend
+            name="server defaults",
+            outcome=outcome,
+            observed=observed,
+            expected="leaving a parameter out changes nothing",
+            remedy=remedy(wire.endpoint.engine, "server defaults"),
         )
 
-    again = await texts(wire, SEEDS)
-    if isinstance(control, Refusal) or isinstance(again, Refusal):
-        return check(UNTOLD, str(control if isinstance(control, Refusal) else again))
+    found = asyncio.gather(*(left_out(wire, name, plain) for name in accepts))
+    control, again, changes = await asyncio.gather(plain, texts(wire, SEEDS), found)
+    if isinstance(control, Refusal):
+        return check(UNTOLD, str(control))
     if again != control:
         return check(UNTOLD, "seeds are not honoured, so texts cannot be compared")
-    found = await asyncio.gather(*(left_out(wire, name, control) for name in accepts))
-    changing = [name for name, changed in zip(accepts, found, strict=True) if changed]
+    changing = [name for name, changed in zip(accepts, changes, strict=True) if changed]
     if changing:
         named = ", ".join(changing)
         return check("failed", f"the server has a default of its own for {named}; the run overrules it")
     return check("passed", f"none for {', '.join(accepts)}")
 
 
-async def left_out(wire: Wire, name: str, control: list[str]) -> bool:
+async def left_out(wire: Wire, name: str, plain: Awaitable[Texts]) -> bool:
     """Whether any text changes without the parameter. Of the temperature, whose default is 1, the texts
     are compared with those at 1."""
-    if name == "temperature":
-        compared = await texts(wire, SEEDS, temperature=1.0)
-    else:
-        compared = control
-    found = await texts(wire, SEEDS, (name,))
-    return not isinstance(found, Refusal) and found != compared
+    compared = texts(wire, SEEDS, temperature=1.0) if name == "temperature" else plain
+    found, control = await asyncio.gather(texts(wire, SEEDS, (name,)), compared)
+    return not isinstance(found, Refusal) and found != control
