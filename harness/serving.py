@@ -397,23 +397,21 @@ def serve(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     scratch = Path(tempfile.mkdtemp(prefix="dasd-harness-"))
     server = Foreground(offer, machine, log, scratch)
+    found = None
     try:
         server.start()
         server.await_ready(told)
-        ready(looked_at(server))
-        wait_for_the_end(server)
-    finally:
-        server.stop()
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def wait_for_the_end(server: Foreground) -> None:
-    try:
+        found = looked_at(server)
+        ready(found)
         while True:
             server.check()
             time.sleep(POLL)
     except KeyboardInterrupt:
-        return
+        if found is None:
+            raise
+    finally:
+        server.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def looked_at(server: Foreground) -> Ready:
