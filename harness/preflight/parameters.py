@@ -130,12 +130,15 @@ async def defaults(wire: Wire, plain: Awaitable[Texts]) -> Check:
     if changing:
         named = ", ".join(changing)
         return check("failed", f"the server has a default of its own for {named}; the run overrules it")
-    return check("passed", f"none for {', '.join(accepts)}")
+    told = [name for name, changed in zip(accepts, changes, strict=True) if changed is not None]
+    if not told:
+        return check(UNTOLD, "the server refuses to have a parameter left out")
+    return check("passed", f"none for {', '.join(told)}")
 
 
-async def left_out(wire: Wire, name: str, plain: Awaitable[Texts]) -> bool:
-    """Whether any text changes without the parameter. Of the temperature, whose default is 1, the texts
-    are compared with those at 1."""
+async def left_out(wire: Wire, name: str, plain: Awaitable[Texts]) -> bool | None:
+    """Whether any text changes without the parameter; None where the server refuses. Of the temperature,
+    whose default is 1, the texts are compared with those at 1."""
     compared = texts(wire, SEEDS, temperature=1.0) if name == "temperature" else plain
     found, control = await asyncio.gather(texts(wire, SEEDS, (name,)), compared)
-    return not isinstance(found, Refusal) and found != control
+    return None if isinstance(found, Refusal) else found != control
