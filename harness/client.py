@@ -29,6 +29,8 @@ ATTEMPTS = 6
 ATTEMPTS_WHEN_BUSY = 30
 LONGEST_WAIT = 300.0
 LARGEST_ANSWER = 2**30  # bytes: 100,000 tokens with their log-probabilities take some 20 MB
+WHOLE_BUFFER = 2**16
+STREAM_BUFFER = 2**14  # bytes that wait for each of many streams: every event of them is an object of its own
 EVENT_STREAM = "text/event-stream"
 KEEP_ALIVE = 2.0  # below uvicorn's 5 s: a connection that the server is closing would cost a retry
 SAMPLING_AT_START = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -79,6 +81,7 @@ class Client:
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.connections + 1, keepalive_timeout=KEEP_ALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=STREAM_BUFFER if self.endpoint.stream_from else WHOLE_BUFFER,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
             headers={
                 "Content-Type": "application/json",

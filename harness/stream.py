@@ -4,7 +4,6 @@ A listener hears the text while it comes, so that a long response is on disk bef
 format: the WHATWG's HTML standard, §9.2; of it only `data` fields carry anything here.
 """
 
-import io
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -67,13 +66,13 @@ class Chunk(msgspec.Struct):
 
 
 class Assembly:
-    """A completion while its chunks arrive. Texts are kept in buffers: a list of tokens takes ten times as
-    much memory."""
+    """A completion while its chunks arrive. Texts are kept as UTF-8: a list of tokens takes ten times as much
+    memory."""
 
     def __init__(self, listener: Listener = DEAF) -> None:
         self.listener = listener
         self.decoder = msgspec.json.Decoder(Chunk)
-        self.text, self.thought = io.StringIO(), io.StringIO()
+        self.text, self.thought = bytearray(), bytearray()
         self.fresh: list[str] = []
         self.chat = self.done = False
         self.id = self.model = ""
@@ -115,9 +114,9 @@ class Assembly:
             self.tokens += choice.logprobs.tokens or ()
             self.logprobs += choice.logprobs.token_logprobs or ()
 
-    def write(self, buffer: io.StringIO, text: str) -> None:
+    def write(self, buffer: bytearray, text: str) -> None:
         if text:
-            buffer.write(text)
+            buffer += text.encode("utf-8", "surrogatepass")
             self.fresh.append(text)
 
     def tell(self) -> None:
@@ -129,12 +128,10 @@ class Assembly:
     def whole(self) -> Completion:
         """The completion. Raises BrokenStream where the stream ended before it, Uncounted without counts."""
         if self.finish is None:
-            raise BrokenStream(f"the stream broke off after {self.text.tell():,} characters")
+            raise BrokenStream(f"the stream broke off after {len(self.text):,} bytes of text")
         usage = self.usage or self.counted()
-        text = self.text.getvalue()
-        message = (
-            AnswerMessage(content=text, reasoning=self.thought.getvalue() or None) if self.chat else None
-        )
+        text = decoded(self.text)
+        message = AnswerMessage(content=text, reasoning=decoded(self.thought) or None) if self.chat else None
         choice = Choice(
             text=None if self.chat else text,
             message=message,
@@ -167,18 +164,25 @@ async def listened(pieces: AsyncIterator[bytes], listener: Listener = DEAF) -> C
     found = Assembly(listener)
     rest = b""
     async for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > LONGEST_LINE:
-            raise BrokenStream(f"a line of more than {LONGEST_LINE:,} bytes")
+        data = rest + piece if rest else piece
+        start = 0
         try:
-            for line in lines:
-                if line.startswith(b"data:"):
-                    found.add(line[5:].strip())
+            while (end := data.find(b"\n", start)) >= 0:
+                if data.startswith(b"data:", start):
+                    found.add(data[start + 5 : end].strip())
+                start = end + 1
         finally:
             found.tell()
+        rest = data[start:]
+        if len(rest) > LONGEST_LINE:
+            raise BrokenStream(f"a line of more than {LONGEST_LINE:,} bytes")
         if found.done:
             break
     return found.whole()
+
+
+def decoded(text: bytearray) -> str:
+    return text.decode("utf-8", "surrogatepass")
 
 
 def shown(data: bytes) -> str:
