@@ -193,7 +193,6 @@ class Mark(Stage):
         graders = context.graders()
         sandbox = graders.sandbox if benchmark.needs_sandbox else None
         broken: list[Grade] = []
-
         known = known_verdicts(self, out.parent)
 
         def grade(row: Generation) -> Future[Grade]:
@@ -204,8 +203,9 @@ class Mark(Stage):
         with (
             context.progress.counter(f"grading {benchmark.name}", total, done=len(graded)) as counter,
             file.open("ab", buffering=0) as lines,
+            closing(self.verdicts(grade, graded, graders.workers, context)) as verdicts,
         ):
-            for verdict in self.verdicts(grade, graded, graders.workers, context):
+            for verdict in verdicts:
                 lines.write(msgspec.json.encode(verdict) + b"\n")
                 counter.advance(failures=int(verdict.correct is None))
                 if verdict.reason.startswith(SANDBOX):
@@ -223,7 +223,7 @@ class Mark(Stage):
         graded: frozenset[tuple[str, int]],
         workers: int,
         context: Context,
-    ) -> Iterator[Grade]:
+    ) -> Generator[Grade, None, None]:
         """The verdict on each row that is not graded yet.
 
         First all rows as they come, while answers may still be generated on this machine. Verdicts that
