@@ -4,8 +4,9 @@
     report.refuse()                                  # raises ServerError where rows would be a lie
     write_json(out / FILE, report)
 
-Some fifty short requests, most of them at once. First the model, because all else would be about another;
-then temperature and seed, with nothing beside them; then the rest together. Every replica is asked.
+Fewer than a hundred short requests, most of them at once. First the model, because all else would be
+about another; then temperature and seed, with nothing beside them; then the rest together. Every replica
+is asked.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ __all__ = ["FILE", "Preflights", "Report", "Wanted", "look_through", "plain_want
 
 CONNECTIONS = 64
 PATIENCE = 1800.0
-"""Seconds for the whole of it: a server that takes longer for fifty short answers hangs."""
+"""Seconds for the whole of it: a server that takes longer for a hundred short answers hangs."""
 
 
 def preflight(endpoint: Endpoint, wanted: Wanted) -> Report:
