@@ -184,18 +184,25 @@ def test_probes_for_few_tokens_are_not_taken_for_draws(tmp_path: Path) -> None:
 def command(seconds: float, peak: int, **changes: Any) -> Command:
     values = {"responses": 1920, "questions": 30, "draws": 64, "distinct": 64, "seeded": True, "share": 60.0}
     record = Record(**{**values, "connections": 64, "in_flight": 1, "seconds": 1.0, **changes})
-    return Command(seconds=seconds, peak=peak, record=record, score=60.0, graded=changes.get("graded", 1920))
+    return Command(
+        seconds=seconds,
+        busy=seconds,
+        peak=peak,
+        record=record,
+        score=60.0,
+        graded=changes.get("graded", 1920),
+    )
 
 
 def test_a_tool_that_grades_one_repeat_of_64_did_not_do_the_work() -> None:
     record = command(1.0, 1).record
-    lazy = Command(seconds=1.0, peak=1, record=record, score=60.0, graded=30)
+    lazy = Command(seconds=1.0, busy=1.0, peak=1, record=record, score=60.0, graded=30)
     assert list(lazy.faults) == ["graded 30 of 1920"]
     assert not list(command(1.0, 1).faults)
 
 
 def test_a_score_that_is_not_what_was_answered_is_a_fault() -> None:
-    wrong = Command(seconds=1.0, peak=1, record=command(1.0, 1).record, score=59.0, graded=1920)
+    wrong = Command(seconds=1.0, busy=1.0, peak=1, record=command(1.0, 1).record, score=59.0, graded=1920)
     assert [fault for fault in wrong.faults if fault.startswith("scored 59.000 where 60.000")]
 
 

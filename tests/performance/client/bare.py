@@ -2,8 +2,9 @@
 
 python -m tests.performance.client.bare BODIES URL CONCURRENCY [uvloop]
 
-On asyncio's own event loop, or on uvloop. BODIES holds the requests, one JSON body a line. Prints how many responses and bytes came, and the
-seconds of the loop alone and of its processor, as JSON. It reads no answer, writes and grades nothing.
+On asyncio's own event loop, or on uvloop. BODIES holds the requests, one JSON body a line. Prints how
+many responses and bytes came, and the seconds of the loop alone and of its processor, as JSON. It reads
+no answer, writes and grades nothing.
 """
 
 import asyncio
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
-
 
 T = TypeVar("T")
 

@@ -57,6 +57,10 @@ class Asked(msgspec.Struct):
     max_completion_tokens: int | None = None
     seed: int | None = None
     temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
     n: int | None = None
     stop: str | list[str] | None = None
     stream: bool | None = None
@@ -72,6 +76,11 @@ class Asked(msgspec.Struct):
     def tokens(self) -> int:
         """The most tokens of a response."""
         return self.max_tokens or self.max_completion_tokens or CONTEXT - len(self.text) // CHARACTERS
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the sampling leaves but one token to choose."""
+        return self.temperature == 0 or self.top_k == 1 or self.min_p == 1 or (self.top_p or 1.0) < 1e-3
 
     @property
     def stops(self) -> list[str]:
@@ -152,8 +161,8 @@ def cut(answer: Answer, characters: int, finish: str) -> Answer:
 
 def numbers_of(asked: Asked, question: str, state: State) -> list[int]:
     """The numbers that decide the responses to a request: its seed, or how often it was asked before."""
-    if asked.temperature == 0:
-        return [0] * (asked.n or 1)
+    if asked.greedy:
+        return [round(1e3 * (asked.repetition_penalty or 1.0))] * (asked.n or 1)
     if asked.seed is not None:
         return [asked.seed + index for index in range(asked.n or 1)]
     first = state.unseeded[question]

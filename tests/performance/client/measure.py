@@ -37,9 +37,11 @@ class Loop:
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One run of a whole command. `score` is in points, None where the tool grades nothing."""
+    """One run of a whole command. `busy` is its processor time in seconds; `score` is in points, None where
+    the tool grades nothing."""
 
     seconds: float
+    busy: float
     peak: int
     record: Record
     score: float | None = None
@@ -114,7 +116,7 @@ class Bench:
         command = [sys.executable, "-m", "tests.performance.client.bare", str(bodies)]
         command += [self.server.asked_at, str(self.mode.concurrency)]
         done = self.run("bare", command, PYTHON, limit=900)
-        return Command(seconds=done.seconds, peak=done.peak, record=self.server.record())
+        return Command(seconds=done.seconds, busy=done.busy, peak=done.peak, record=self.server.record())
 
     def harness(self) -> Command:
         """`harness evaluate` from start to exit, report and all."""
@@ -138,6 +140,7 @@ class Bench:
         (entry,) = json.loads((out / "runs" / MODEL / "report.json").read_bytes())["entries"]
         return Command(
             seconds=done.seconds,
+            busy=done.busy,
             peak=done.peak,
             record=self.server.record(),
             score=entry["measured"],
@@ -153,7 +156,12 @@ class Bench:
         done = watch_in(self, peer.name, command, task)
         score, graded = peer.score(peer.programs, task)
         return Command(
-            seconds=done.seconds, peak=done.peak, record=self.server.record(), score=score, graded=graded
+            seconds=done.seconds,
+            busy=done.busy,
+            peak=done.peak,
+            record=self.server.record(),
+            score=score,
+            graded=graded,
         )
 
 

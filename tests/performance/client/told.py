@@ -29,11 +29,16 @@ def command_lines(found: dict[str, list[Command]]) -> list[str]:
 def command_line(name: str, runs: list[Command]) -> str:
     faults = sorted({fault for each in runs for fault in each.faults})
     lacking = f"; {', '.join(faults)}" if faults else ""
-    return f"  {name:10} {seconds(runs):7.1f} s {peak(runs) / MIB:7,.0f} MiB{lacking}"
+    taken = f"{seconds(runs):7.1f} s, of the processor {busy(runs):5.1f} s, {peak(runs) / MIB:6,.0f} MiB"
+    return f"  {name:10} {taken}{lacking}"
 
 
 def seconds(runs: list[Command]) -> float:
     return median(each.seconds for each in runs)
+
+
+def busy(runs: list[Command]) -> float:
+    return median(each.busy for each in runs)
 
 
 def peak(runs: list[Command]) -> float:
@@ -44,12 +49,13 @@ def table(mode: Mode, found: dict[str, list[Command]]) -> str:
     """Markdown: whole commands in one mode."""
     ours = found["harness"]
     rows = [
-        f"| {title(name)} | {seconds(runs):.1f} s | {peak(runs) / MIB:,.0f} MiB "
+        f"| {title(name)} | {seconds(runs):.1f} s | {busy(runs):.1f} s | {peak(runs) / MIB:,.0f} MiB "
         f"| {seconds(runs) / seconds(ours):.1f} ×, {peak(runs) / peak(ours):.1f} × |"
         for name, runs in found.items()
     ]
-    head = f"| {mode.name}, {mode.concurrency} requests | whole command | peak memory | time, memory / ours |"
-    return "\n".join([head, "|---|---|---|---|", *rows])
+    what = f"{mode.name}, {mode.concurrency} requests"
+    head = f"| {what} | whole command | processor | peak memory | time, memory / ours |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
 def title(name: str) -> str:

@@ -1,11 +1,13 @@
 """A command's wall time and the peak memory of its whole process tree, the same way for every tool.
 
-Time is from before the process starts until it has ended. Memory is sampled from /proc: the highest sum
+Time is from before the process starts until it has ended; the processor's is that of the process and of
+what it waited for. Memory is sampled from /proc: the highest sum
 of the proportional set sizes (PSS) of the tree, or the kernel's own high-water mark (VmHWM) of its
 largest process where that is higher, because no sample misses it.
 """
 
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -19,9 +21,10 @@ KIB = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What one run of a command took: seconds, bytes, exit status, and what it wrote on stdout."""
+    """What one run of a command took: seconds, those of the processor, bytes, exit status, and stdout."""
 
     seconds: float
+    busy: float
     peak: int
     status: int
     output: str
@@ -66,7 +69,7 @@ def watch(
     negative.
     """
     with log.open("wb") as errors:
-        started = time.perf_counter()
+        started, before = time.perf_counter(), processor_time()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -96,4 +99,11 @@ def watch(
         looking.join()
     text = output.decode("utf-8", errors="replace")
     log.with_suffix(".out").write_text(text, encoding="utf-8")
-    return Watched(seconds=seconds, peak=peak, status=process.returncode, output=text)
+    busy = processor_time() - before
+    return Watched(seconds=seconds, busy=busy, peak=peak, status=process.returncode, output=text)
+
+
+def processor_time() -> float:
+    """Seconds of all ended children of this process; only one is measured at a time."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
