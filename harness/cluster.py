@@ -72,7 +72,7 @@ def join(ray: Any, address: str) -> None:
     try:
         reach(address)
         ray.init(address=address, log_to_driver=False, logging_level="error")
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ServerError(
             f"no Ray cluster that this computer is a node of answers at {address!r}: {error}",
             "start one (`ray start --head`, and `ray start --address HOST:6379` on the other nodes), run "
@@ -152,6 +152,7 @@ class Replica:
         self.gate = Gate(key, lambda: self.server.port, self.trouble, self.end)
         self.raylet = os.getppid()
         self.up = False
+        self.orphaned = False
         self.ending = asyncio.Lock()
 
     async def open(self) -> Door:
@@ -179,6 +180,9 @@ class Replica:
         return replace(endpoint, base_url=url, api_key=self.gate.key, server=None)
 
     def trouble(self) -> str:
+        """What the lease tells; nothing while the server is on its way up, which `ready` watches."""
+        if self.orphaned:
+            return "is lost: the raylet of its node has ended"
         if not self.up or self.server.alive() or self.server.process is None:
             return ""
         return f"died with exit code {self.server.process.returncode}"
@@ -190,6 +194,7 @@ class Replica:
             self.gate.leased or time.monotonic() < deadline
         ):
             await asyncio.sleep(BEAT)
+        self.orphaned = True
         await self.end()
         os._exit(1)
 

@@ -26,7 +26,7 @@ from harness.sandboxes import open_sandbox
 from harness.serve import ServerPool
 from harness.types import Generation, Question
 from tests.fakes.engine import WARM, FakeEngine, FakeFixedEngine, checkpoint, request
-from tests.fakes.ray_nodes import Nodes, ray_nodes
+from tests.fakes.ray_nodes import MARK, Nodes, left_of, ray_nodes
 from tests.test_serve import gone, written_pids
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,11 +137,11 @@ def test_a_lost_node_costs_its_unfinished_requests_and_one_that_comes_is_taken(
         assert [text for text in said if "a server is lost, 2 left" in text and "127.0.0.4" in text]
         lost = [each.server for each in endpoint.servers if "127.0.0.4" in each.base_url]
         assert lost[0] is not None
-        with pytest.raises(ServerError, match=r"is gone(.|\n)*fake server on port"):
+        with pytest.raises(ServerError, match=r"is (gone|lost)(.|\n)*fake server on port"):
             lost[0].check()
+        assert not nodes.nodes[-1].left(seconds=30)
         assert [graders.submit(abs, -each).result() for each in range(6)] == [*range(6)]
         assert "a grading worker on 127.0.0.4 is lost, 2 are there" in said
-        assert not nodes.nodes[-1].left(seconds=30)
         generate(iter(asked), pool.acquire(engine, model, "m", WARM, tmp_path / "logs" / "s.log"), calm)
         texts = [{row.question: row.text for row in read_rows(each, Generation)} for each in (rows, calm)]
         assert texts[0] == texts[1]
@@ -185,7 +185,7 @@ with ServerPool(Machine(gpus=0, cluster=ClusterSettings(address=sys.argv[2], rep
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_on_any_node_outlives_a_harness_that_is_killed(
     how: signal.Signals, nodes: Nodes, model: Path, tmp_path: Path
 ) -> None:
@@ -343,3 +343,58 @@ def test_nodes_without_gpus_serve_a_replica_each() -> None:
     machine = Machine(cluster=ClusterSettings(address="auto"))
     assert gpus_each(vllm, machine, [node(0), node(0)]) == 0
     assert replicas_wanted(machine, 0, False, [node(0), node(0)]) == 2
+
+
+SRUN = """#!/usr/bin/env bash
+while [[ "$1" == --* ]]; do
+    [[ "$1" == --nodelist=* ]] && export NODE="${1#--nodelist=}"
+    shift
+done
+"$@" &
+child=$!
+trap 'kill $child' TERM
+wait
+wait
+"""
+RAY = """#!/usr/bin/env bash
+exec BIN/ray "$@" --node-ip-address="$NODE" --object-store-memory=80000000 --num-cpus=1 --num-gpus=0
+"""
+PYTHON = """#!/usr/bin/env bash
+exec BIN/python "$@"
+"""
+HARNESS_STANDIN = """#!/usr/bin/env bash
+echo "asked for $*"
+exec BIN/python -c '
+from harness.cluster import connected, living
+print("nodes:", sorted(node["NodeManagerAddress"] for node in living(connected("auto"))))
+raise SystemExit(3)'
+"""
+
+
+def test_the_slurm_script_runs_the_harness_on_ray_with_all_nodes_and_leaves_nothing(tmp_path: Path) -> None:
+    """Slurm itself is stood in for: `srun` runs its command here, at the node's loopback address."""
+    programs = {"srun": SRUN, "ray": RAY, "python": PYTHON, "harness": HARNESS_STANDIN}
+    programs["scontrol"] = "#!/usr/bin/env bash\nprintf '127.0.0.2\\n127.0.0.3\\n'\n"
+    (tmp_path / "bin").mkdir()
+    for name, text in programs.items():
+        (tmp_path / "bin" / name).write_text(text.replace("BIN", str(Path(sys.executable).parent)))
+        (tmp_path / "bin" / name).chmod(0o755)
+    slurm = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": str(os.getpid()), "SLURM_SUBMIT_DIR": str(ROOT)}
+    done = subprocess.run(
+        [ROOT / "docs" / "cluster" / "harness.sbatch", "plan", "dasd-micro"],
+        env={
+            **os.environ,
+            **slurm,
+            "HARNESS_VENV": str(tmp_path),
+            MARK: str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert "2 of 2 nodes are there" in done.stdout, done.stderr
+    assert "asked for plan dasd-micro\nnodes: ['127.0.0.2', '127.0.0.3']" in done.stdout
+    assert done.returncode == 3
+    assert not left_of(str(tmp_path), seconds=20)

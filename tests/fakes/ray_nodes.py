@@ -6,6 +6,7 @@ itself, and `left` tells what did not.
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -22,6 +23,26 @@ PATIENCE = 90.0
 OBJECT_STORE = 80_000_000  # bytes; Ray's least
 
 
+def marked(mark: str) -> list[int]:
+    """Everything that was started with this mark and still runs, whosever child it is now."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            zombie = (entry / "stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
+            if not zombie and wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def left_of(mark: str, seconds: float) -> list[int]:
+    """What of it has not ended by itself in this time."""
+    deadline = time.monotonic() + seconds
+    while (there := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return there
+
+
 @dataclass(frozen=True, kw_only=True)
 class Node:
     """`ray start --block` in a session of its own."""
@@ -31,15 +52,7 @@ class Node:
     process: "subprocess.Popen[bytes]"
 
     def processes(self) -> list[int]:
-        """Everything that this node started and that still runs, whosever child it is now."""
-        wanted = f"{MARK}={self.mark}".encode()
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                zombie = (entry / "stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
-                if not zombie and wanted in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-        return found
+        return marked(self.mark)
 
     def raylet(self) -> int:
         """The process id of the raylet."""
@@ -55,11 +68,7 @@ class Node:
         self.process.wait()
 
     def left(self, seconds: float) -> list[int]:
-        """What has not ended by itself in this time."""
-        deadline = time.monotonic() + seconds
-        while (there := self.processes()) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return there
+        return left_of(self.mark, seconds)
 
     def end(self) -> None:
         """Whatever is left is killed."""
@@ -132,7 +141,12 @@ class Nodes:
 
 @contextlib.contextmanager
 def ray_nodes(count: int) -> Iterator[Nodes]:
-    """So many nodes, the first of them the head. Nothing of them is left afterwards."""
+    """So many nodes, the first of them the head. Nothing of them is left afterwards.
+
+    They ask for a token, as later versions of Ray always do; whoever this process starts inherits it.
+    """
+    before = dict(os.environ)
+    os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
     with socket.socket() as probe:
         probe.bind(("127.0.0.2", 0))
         port = probe.getsockname()[1]
@@ -146,3 +160,6 @@ def ray_nodes(count: int) -> Iterator[Nodes]:
         for node in reversed(nodes.nodes):
             node.end()
         shutil.rmtree(folder, ignore_errors=True)
+        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+            os.environ.pop(name)
+            os.environ.update({name: before[name]} if name in before else {})
