@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from yarl import URL
 
 from harness.answering import Response, response
-from harness.asking import Request, asked
+from harness.asking import Request, asked, wants_tokens
 from harness.completion import Completion
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
@@ -105,7 +105,7 @@ class Client:
         """
         self.check_sampling(request.sampling)
         path, body = asked(request, self.endpoint)
-        if self.endpoint.streams(request.sampling.max_tokens):
+        if self.streams(request):
             body |= STREAMED
         url, data = self.url(path), msgspec.json.encode(body)
         try:
@@ -113,6 +113,11 @@ class Client:
         except Transient as error:
             completion, seconds = await self.persist(error, url, data, listener)
         return response(request, completion, self.endpoint, seconds, self.honoured)
+
+    def streams(self, request: Request) -> bool:
+        engine = self.endpoint.engine
+        able = engine.streams_token_ids or not wants_tokens(request, self.endpoint)
+        return able and self.endpoint.streams(request.sampling.max_tokens)
 
     def url(self, path: str) -> URL:
         return self.urls.setdefault(path, URL(f"{self.endpoint.base_url}{path}"))

@@ -17,6 +17,7 @@ import pytest
 from harness.client import Client, Unreachable
 from harness.endpoint import Endpoint
 from harness.engines.remote import remote
+from harness.engines.sglang import sglang
 from harness.errors import ServerError
 from harness.generate import Pace, generate
 from harness.machine import EngineSettings, Machine
@@ -135,6 +136,18 @@ def test_a_provider_that_cannot_stream_is_asked_without(switch: str) -> None:
         settings = EngineSettings(base_url=endpoint.base_url, api_key_env="NO_KEY_HERE")
         machine = Machine(engines={"remote": settings}, stream_from=1)
         assert remote_endpoint(remote, "tiny", WARM, machine).stream_from == 1
+
+
+def test_an_engine_that_streams_no_token_ids_is_asked_whole_for_them() -> None:
+    async def ask(endpoint: Endpoint) -> None:
+        async with Client(endpoint) as client:
+            await client.complete(request(logprobs=True))
+            await client.complete(request())
+
+    with running(engine=sglang) as endpoint:
+        asyncio.run(ask(streaming(endpoint)))
+        with urllib.request.urlopen(endpoint.base_url.removesuffix("/v1") + "/asked") as answer:
+            assert [body.get("stream", False) for body in json.load(answer)["asked"]] == [False, True]
 
 
 async def pieces(*data: bytes) -> AsyncIterator[bytes]:

@@ -21,6 +21,9 @@ from harness.types import Sampling
 ALL_PARAMETERS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 OPENAI_PARAMETERS = ("temperature", "top_p")
 
+STREAM_INTERVAL = 16
+"""Tokens of one streamed event. Nobody reads along here, and every event costs both sides."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
@@ -46,7 +49,8 @@ class Engine:
     `accepts` are the parameters of Sampling that a request may carry; `max_tokens` and `seed` always
     go with it. `chat` engines are asked at /v1/chat/completions; for the others the harness renders
     the chat template itself and asks /v1/completions. `raw_prompt` goes with every prompt that the
-    harness rendered, `token_ids` with every request whose tokens are wanted. `per_sampling` engines
+    harness rendered, `token_ids` with every request whose tokens are wanted, and such answers
+    are streamed only where the engine `streams_token_ids`. `per_sampling` engines
     fix the sampling when they start. `package` is the distribution whose version is recorded, `health`
     the path that answers 200 once the server is up ("" where there is none), `metrics` that of Prometheus
     figures. `parsers` are its names for reasoning parsers, by how a checkpoint marks its reasoning; `keys`,
@@ -72,6 +76,7 @@ class Engine:
     top_k_off: ClassVar[int] = -1
     raw_prompt: ClassVar[dict[str, Any]] = {}
     token_ids: ClassVar[dict[str, Any]] = {}
+    streams_token_ids: ClassVar[bool] = True
 
     def command(self, model: Path, served_as: str, port: int, machine: Machine) -> list[str]:
         """The server's command line. It runs in a scratch folder that holds what `prepare` made."""

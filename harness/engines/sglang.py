@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.engines import Engine, Serving
+from harness.engines import STREAM_INTERVAL, Engine, Serving
 from harness.machine import Machine
 
 KEY = "key.yaml"
@@ -25,6 +25,7 @@ class SgLang(Engine):
     name: ClassVar[str] = "sglang"
     package: ClassVar[tuple[str, ...]] = ("sglang",)
     token_ids: ClassVar[dict[str, Any]] = {"return_token_ids": True}
+    streams_token_ids: ClassVar[bool] = False  # refused on streamed chat (serving_chat.py)
     parsers: ClassVar[dict[str, str]] = {"tags": "qwen3", "harmony": "gpt-oss"}
 
     def environment(self, machine: Machine) -> dict[str, str]:
@@ -32,6 +33,7 @@ class SgLang(Engine):
 
     def serving_arguments(self, serving: Serving, scratch: Path) -> list[str]:
         return [
+            *("--stream-interval", "1"),
             *("--host", serving.host),
             *(("--context-length", str(serving.context)) if serving.context else ()),
             *("--sampling-defaults", "model"),
@@ -64,6 +66,7 @@ class SgLang(Engine):
             *("--random-seed", "0"),
             *("--max-running-requests", str(max(1, machine.concurrency))),
             *("--log-level-http", "warning"),
+            *("--stream-interval", str(STREAM_INTERVAL)),
             *machine.engine(self.name).arguments,
         ]
 

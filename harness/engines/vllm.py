@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.engines import Engine, Serving
+from harness.engines import STREAM_INTERVAL, Engine, Serving
 from harness.machine import Machine
 
 GATE = Path(__file__).with_name("vllm_gate.py")
@@ -42,6 +42,7 @@ class Vllm(Engine):
             *("--max-num-seqs", str(max(1, machine.concurrency))),
             "--disable-uvicorn-access-log",
             *(self.gpu_arguments(machine) if machine.gpus else self.cpu_arguments(model)),
+            *("--stream-interval", str(STREAM_INTERVAL)),
             *machine.engine(self.name).arguments,
         ]
 
@@ -65,6 +66,7 @@ class Vllm(Engine):
 
     def serving_arguments(self, serving: Serving, scratch: Path) -> list[str]:
         return [
+            *("--stream-interval", "1"),
             *("--host", serving.host),
             *("--max-model-len", str(serving.context or "auto")),
             *("--generation-config", "auto"),
