@@ -149,6 +149,11 @@ def live_bars(console: Console) -> RichProgress:
     )
 
 
+def line(text: str) -> None:
+    """Prints a line in one piece: stages speak at the same time."""
+    print(f"{text}\n", end="", flush=True)
+
+
 class PlainCounter(Tally):
     """A tally that prints a line now and then."""
 
@@ -161,14 +166,14 @@ class PlainCounter(Tally):
         super().advance(rows, tokens, failures)
         if time.monotonic() - self.spoken >= PLAIN_INTERVAL:
             self.spoken = time.monotonic()
-            print(f"  {self.label} {self.rows}/{self.total} {self.rates()} {self.remaining()}", flush=True)
+            line(f"  {self.label} {self.rows}/{self.total} {self.rates()} {self.remaining()}")
 
 
 class PlainProgress:
     """Lines for logs."""
 
     def say(self, text: str) -> None:
-        print(text, flush=True)
+        line(text)
 
     @contextmanager
     def stage(self, label: str) -> Iterator[None]:

@@ -14,7 +14,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class Context:
         self.floor = Floor()
         self.preflights = Preflights()
         self._growing: dict[str, Growth] = {}
-        self._opening = threading.Lock()
+        self._opening, self._hiring = threading.Lock(), threading.Lock()
         self._sandbox: Sandbox | None = None
         self._graders: Graders | None = None
 
@@ -146,7 +146,7 @@ class Context:
 
     def graders(self) -> Graders:
         """Those who grade, for all stages that do."""
-        with self._opening:
+        with self._hiring:
             if self._graders is None:
                 self._graders = self._new_graders()
             return self._graders
@@ -447,15 +447,8 @@ class Runner:
 
     def choose(self, pending: list[Stage]) -> Stage | None:
         """The next stage to run, see the class; None where all that is left follows or waits for one."""
-
-        def rank(stage: Stage) -> int:
-            wanted = server_of(stage)
-            if wanted is None:
-                return 1
-            return 0 if wanted == self.warm else 2 if wanted == self.ahead else 3
-
         ready = (stage for stage in pending if stage.follows is None and self.ready(stage))
-        return min(ready, key=rank, default=None)
+        return next_of(ready, self.warm, self.ahead)
 
     def start_ahead(self, stage: Stage, pending: list[Stage]) -> None:
         """Starts the server that the stages after this one need first, if its checkpoint is there."""
@@ -481,6 +474,18 @@ def server_of(stage: Stage) -> Running | None:
     if service is None:
         return None
     return service.model.key, service.engine, fixed_sampling(find_engine(service.engine), service.sampling)
+
+
+def next_of(ready: Iterable[Stage], warm: Running | None, ahead: Running | None) -> Stage | None:
+    """The stage that runs next, see Runner; the first of those that are equally near."""
+
+    def rank(stage: Stage) -> int:
+        wanted = server_of(stage)
+        if wanted is None:
+            return 1
+        return 0 if wanted == warm else 2 if wanted == ahead else 3
+
+    return min(ready, key=rank, default=None)
 
 
 def readable(labels: dict[str, Stage]) -> dict[str, str]:
