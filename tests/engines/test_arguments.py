@@ -158,7 +158,7 @@ def test_sglang_knows_every_switch_that_we_give_it(sglang_flags: set[str]) -> No
     assert unknown == set()
     serving = Serving(host="0.0.0.0", context=9, parser="qwen3", replicas=2, tensor_parallel=1, keyed=True)
     served = {word for word in sglang.serving_arguments(serving, Path("/s")) if word.startswith("--")}
-    assert len(served) == 9
+    assert len(served) == 10
     assert served - sglang_flags == set()
 
 
