@@ -1,6 +1,7 @@
 """Plan: every stage of a recipe with its state, its cost, and what this machine lacks for it.
 
-What is done costs what it took; what is not, what `harness.cost` and `harness.throughput` say.
+What is done costs what it took; what is not, what `harness.cost` and `harness.throughput` say, and takes
+by the clock what `harness.finish` says.
 """
 
 import shutil
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from harness.cost import Assumed, Assumptions, Estimator, Kind, Volume, Work, used
+from harness.finish import Clock, Finish, Reckoning, Task
 from harness.hardware import Hardware
 from harness.machine import Machine
 from harness.recipe import Recipe
@@ -33,7 +35,7 @@ class Entry:
 
     Requests, tokens, disk, hours and money are those of the whole stage; `left` is the share of them that
     is still to come. `hours` is None where the size of the model is not known. `volume` are the rows that
-    it leaves.
+    it leaves. `clock` tells how long what is left takes, None where nothing is.
     """
 
     label: str
@@ -55,6 +57,7 @@ class Entry:
     left: float
     volume: Volume
     lacks: tuple[Lack, ...]
+    clock: Clock | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,8 @@ class Totals:
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """All stages in the order in which they can run. `free_disk`, in bytes, is that of the runs folder;
-    `peak_disk` what is needed of it. `unknown`: what was guessed without any assumption, and how."""
+    `peak_disk` what is needed of it. `unknown`: what was guessed without any assumption, and how.
+    `finish`: when all that is left will be finished."""
 
     recipe: str
     device: str
@@ -88,6 +92,7 @@ class Plan:
     free_disk: float
     assumed: tuple[tuple[str, float, str], ...]
     unknown: dict[str, str]
+    finish: Finish | None = None
 
 
 Lacking = Callable[[Stage, Work, Estimator], Iterable[Lack]]
@@ -100,13 +105,19 @@ def make_plan(
     here: Hardware,
     rates: list[Rate],
     lacking: Lacking,
+    gpus: int | None = None,
 ) -> Plan:
-    """The plan of a recipe in a store, on a machine with these speeds. `lacking` says what a stage misses."""
+    """The plan of a recipe in a store, on a machine with these speeds. `lacking` says what a stage misses.
+
+    The time to finish is that of `gpus` GPUs like this machine's, None for those that are configured.
+    """
     assumptions = recipe.assumed or Assumptions()
     estimator = Estimator(store, assumptions, machine.data)
     labels = recipe.labels()
     pricing = Pricing(store, recipe.name, labels, machine, rates, estimator, lacking)
     stages = [pricing.entry(stage) for stage in ordered(list(labels.values()))]
+    reckoning = Reckoning(pricing.tasks(stages), estimator, machine, here, rates, gpus)
+    stages = [replace(one, clock=reckoning.clock(one.key)) if one.left else one for one in stages]
     free = float(shutil.disk_usage(existing(store.root)).free)
     needed = list(disk_needed(stages))
     return Plan(
@@ -123,6 +134,7 @@ def make_plan(
         free_disk=free,
         assumed=tuple(listed(assumptions)),
         unknown=estimator.unknown,
+        finish=reckoning.finish(pricing.names),
     )
 
 
@@ -139,7 +151,7 @@ class Pricing:
         estimator: Estimator,
         lacking: Lacking,
     ) -> None:
-        self.store, self.machine, self.rates = store, machine, rates
+        self.store, self.machine, self.rates, self.labels = store, machine, rates, labels
         self.estimator, self.lacking = estimator, lacking
         self.names = readable(dict(labels))
         open_labels = {name: stage for name, stage in labels.items() if store.state(stage) != "done"}
@@ -181,6 +193,20 @@ class Pricing:
         model = self.estimator.name(work.model) if work.model else ""
         size = self.estimator.size(work.model) if work.model else None
         return hours(work, model, size, self.rates, self.machine)
+
+    def tasks(self, entries: Iterable[Entry]) -> list[Task]:
+        """What would be run now, inputs first: what a finished stage once read is not needed again."""
+        found = {one.key: one for one in entries}
+        pending = ordered(list(self.labels.values()), without=lambda one: self.store.state(one) == "done")
+        return [
+            Task(
+                stage=stage,
+                work=self.estimator.work(stage),
+                hours=found[stage.key].hours,
+                left=found[stage.key].left,
+            )
+            for stage in pending
+        ]
 
     def left(self, stage: Stage, work: Work, state: State) -> float:
         """The share of a stage that is still to be done; rows that are there are not asked for again."""

@@ -33,7 +33,8 @@ class Rate:
     """A measured speed of one kind of work: tokens a second on each of `devices`.
 
     Tokens are those that a model writes ("generate") or reads ("score", "train"). `device` names the
-    hardware, `tokens` and `seconds` are what the speed was measured on.
+    hardware, `tokens` and `seconds` are what the speed was measured on. `startup` are the seconds until the
+    first request, batch or step, 0 where they were not measured.
     """
 
     kind: Kind
@@ -44,6 +45,7 @@ class Rate:
     devices: int
     tokens: int
     seconds: float
+    startup: float = 0.0
 
     @property
     def what(self) -> tuple[Kind, str, str]:

@@ -1,7 +1,8 @@
 """Calibrate: the speeds of this machine, from about a minute of each kind of work that a recipe has.
 
 The real stages run, through real servers, forward passes and trainers, in a scratch folder, and are ended
-when the time is up. Start-up is not counted: the clock starts with the first request, batch or step.
+when the time is up. The clock starts with the first request, batch or step; the start-up before it is
+measured apart.
 """
 
 import os
@@ -85,6 +86,7 @@ class Recorder:
     def __init__(self, seconds: float, least: int, say: Say) -> None:
         self.seconds, self.least, self.say = seconds, least, say
         self.last: Recording | None = None
+        self.began = time.monotonic()
 
     @contextmanager
     def stage(self, label: str) -> Iterator[None]:
@@ -99,6 +101,11 @@ class Recorder:
         if self.last is None or not self.last.arrivals:
             raise StageError("nothing was finished, so there is no speed")
         return self.last
+
+    @property
+    def startup(self) -> float:
+        """Seconds from the stage's beginning to that of its counter."""
+        return self.last.started - self.began if self.last is not None else 0.0
 
 
 def between(arrivals: list[Arrival], skipped: int) -> tuple[list[Arrival], float]:
@@ -204,6 +211,7 @@ class Calibration:
         self.seconds, self.download, self.say = seconds, download, say
         self.estimator = Estimator(store, recipe.assumed or Assumptions(), machine.data)
         self.lacks = Lacks(self.machine, here)
+        self.startup = 0.0
 
     def works(self) -> dict[What, Stage]:
         """The first stage of each kind of work, model and engine, in the order of the recipe."""
@@ -293,8 +301,10 @@ class Calibration:
         with self.context(store, least) as (context, recorder):
             for read in stage.inputs:
                 store.build(read, context)
+            recorder.began = time.monotonic()
             with suppress(TimeUp):
                 store.build(stage, context)
+            self.startup = recorder.startup
             return recorder.recording()
 
     def generate(self, what: What, stage: Stage, store: RunStore) -> Rate:
@@ -380,6 +390,7 @@ class Calibration:
             devices=devices,
             tokens=tokens,
             seconds=round(seconds, 3),
+            startup=round(self.startup, 3),
         )
 
 
@@ -404,5 +415,5 @@ def shortened(sampling: Sampling) -> Sampling:
 def told(rate: Rate) -> str:
     return (
         f"{rate.tokens_per_second:,.0f} tokens/s on each of {rate.devices} × {rate.device} "
-        f"({rate.tokens:,} tokens in {rate.seconds:.1f} s)"
+        f"({rate.tokens:,} tokens in {rate.seconds:.1f} s, after {rate.startup:.1f} s to start)"
     )

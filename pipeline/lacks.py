@@ -5,12 +5,12 @@ Disk is told by `harness.plan`, which knows what the stages before fill.
 
 import functools
 import importlib.util
-import math
 from collections.abc import Iterator
 
 from benchmarks.gpqa import TERMS, Gpqa
 from benchmarks.livecodebench import FILES, LiveCodeBench
 from harness.benchmark import Benchmark
+from harness.capacity import least_gpus, needed_bytes
 from harness.cost import Estimator, Size, Work
 from harness.discover import engines, find_engine
 from harness.engines.remote import Remote
@@ -25,11 +25,6 @@ from pipeline.needs import Need, named, parts, repository
 from pipeline.tables import Table
 
 CPU_LIMIT = 1e9  # parameters; a larger model writes less than a token a second and core
-USABLE = 0.9  # of a GPU's memory
-ROOM = 1.1  # for the cache and activations, over the weights
-# A parameter: bfloat16 weights and gradients, float32 weights and both moments; half as much again for
-# the activations of long rows.
-TRAINING_BYTES = 24
 
 TABLES = ("*.jsonl", "*.parquet", "*.csv")
 IN_PROCESS = {"torch": "torch", "trl": "trl"}
@@ -74,9 +69,8 @@ class Lacks:
         and those of all nodes for a training."""
         if size is None:
             return
-        needed = size.parameters * TRAINING_BYTES if work.kind == "train" else size.bytes * ROOM
         each = self.here.gpu_bytes or MEMORY_OF_AN_H100
-        least = math.ceil(needed / (USABLE * each))
+        needed, least = needed_bytes(work.kind, size), least_gpus(work.kind, size, each)
         purpose = "to train" if work.kind == "train" else "to run"
         model = f"{size.parameters / 1e9:.3g}B parameters {purpose}"
         remedy = f"needs {gigabytes(needed)} of GPU memory: {least} × {gigabytes(each)} or more"

@@ -10,6 +10,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from harness.capacity import STREAM, Span
+from harness.finish import Finish
 from harness.plan import Entry, Lack, Plan, Totals, gigabytes
 from harness.throughput import SHARES, Hours
 
@@ -191,6 +193,7 @@ def notes(plan: Plan, assumptions: bool) -> Iterator[str]:
         yield f"  {number:2} {lack.what}: {lack.remedy}"
     yield f"Disk: {gigabytes(plan.peak_disk)} more at the fullest moment, {gigabytes(plan.free_disk)} free."
     yield from speed_notes(plan)
+    yield from finish_notes(plan)
     if plan.unknown:
         yield "Without any assumption:"
         yield from (f"  {name}: {how}" for name, how in plan.unknown.items())
@@ -213,3 +216,84 @@ def speed_notes(plan: Plan) -> Iterator[str]:
         )
     if origins & {"calibrated", "measured"}:
         yield f"Other hours are measured on this machine: {plan.gpus or 1} × {plan.device}."
+
+
+def finish_notes(plan: Plan) -> Iterator[str]:
+    """When all will be finished, what that rests on, and what would change it."""
+    if plan.finish is None:
+        return
+    clocks = [(one.name, one.clock) for one in plan.stages if one.clock is not None]
+    uncounted = [(name, clock.unknown) for name, clock in clocks if clock.unknown]
+    yield finished(plan.finish, everything=not uncounted)
+    for name, why in uncounted:
+        yield f"  not counted: {name}, {why}"
+    if plan.finish.hours.likely:
+        yield from basis(plan.finish, given=plan.gpus)
+    few = sum(clock.bound_by_requests for _, clock in clocks)
+    if few:
+        yield (
+            f"  {few} stages have too few requests at once for their GPUs (a response is taken to grow by at "
+            f"most {STREAM:g} tokens/s): concurrency in machine.toml, or more servers ([cluster])"
+        )
+    idle = max((clock.idle for _, clock in clocks), default=0)
+    if idle:
+        yield f"  up to {idle} GPUs have nothing to do: a server takes only whole numbers of them"
+
+
+def finished(found: Finish, everything: bool) -> str:
+    """`Finished in about 14 days on 8 × H100 (between 13 and 15; the tail of long responses is 3% of it).`"""
+    hours = found.hours
+    if not hours.likely:
+        return "Nothing is left to do." if everything else "When it will be finished is not known:"
+    devices = f"{found.gpus} × {found.device}" if found.gpus else found.device
+    parts = {
+        "starting servers and trainers": found.starts,
+        "grading after all else": found.grading,
+    }
+    shares = [
+        f"{name} {part / hours.likely:.0%}" for name, part in parts.items() if part >= 0.005 * hours.likely
+    ]
+    tail = f"the tail of long responses is {share(found.tail, hours.likely)} of it"
+    counted = "" if everything else ", without what is not counted"
+    inside = "; ".join([*between(hours), ", ".join([tail, *shares])])
+    return f"Finished in about {duration(hours.likely)} on {devices}{counted} ({inside})."
+
+
+def basis(found: Finish, given: int) -> Iterator[str]:
+    if found.supposed and not found.gpus:
+        yield "  at the speeds of this machine's CPU, which --gpus does not change"
+    elif found.supposed:
+        here = f"there are {given}" if given else "there is none"
+        yield f"  as if they were in this machine ({here}), with as many servers as fit; for others: --gpus N"
+    if found.assumed_speeds:
+        yield "  the range is what scheduling may do at the speeds reckoned here, which may be off by more"
+
+
+def share(part: float, whole: float) -> str:
+    return f"{part / whole:.0%}" if part >= 0.005 * whole else "less than 1%"
+
+
+UNITS = (("days", 24.0, 48.0), ("hours", 1.0, 1.5), ("minutes", 1 / 60, 1.5 / 60), ("seconds", 1 / 3600, 0.0))
+
+
+def unit_of(hours: float) -> tuple[str, float]:
+    """The unit in which so many hours are told, and its hours."""
+    return next((name, size) for name, size, least in UNITS if hours >= least)
+
+
+def duration(hours: float) -> str:
+    """`14 days`, `41 hours`, `12 minutes`: two digits."""
+    name, size = unit_of(hours)
+    return f"{rounded(hours / size)} {name}"
+
+
+def between(hours: Span) -> Iterator[str]:
+    """`between 13 and 15`, in the unit of the likely time; nothing where both are the same."""
+    _, size = unit_of(hours.likely)
+    least, most = rounded(hours.least / size), rounded(hours.most / size)
+    if least != most:
+        yield f"between {least} and {most}"
+
+
+def rounded(number: float) -> str:
+    return f"{number:.2g}" if number < 100 else f"{number:,.0f}"
