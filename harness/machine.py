@@ -135,6 +135,12 @@ def load_machine(file: Path | None) -> Machine:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         unknown = set(table) - set(Machine.__dataclass_fields__)
+        for name, kind in (
+            ("cluster", ClusterSettings),
+            ("training", TrainingSettings),
+            ("sandbox", SandboxSettings),
+        ):
+            unknown |= {f"{name}.{key}" for key in set(table.get(name, {})) - set(kind.__dataclass_fields__)}
         if unknown:
             raise UsageError(f"{path}: unknown setting {sorted(unknown)[0]!r}")
         return msgspec.convert(table, Machine, strict=True, dec_hook=decode_path)

@@ -20,7 +20,7 @@ from harness.errors import SandboxError, ServerError, UsageError
 from harness.evaluate import grade_one
 from harness.gate import knows
 from harness.generate import Pace, generate
-from harness.machine import ClusterSettings, EngineSettings, Machine
+from harness.machine import ClusterSettings, EngineSettings, Machine, load_machine
 from harness.rows import keys_of, read_rows
 from harness.sandboxes import open_sandbox
 from harness.serve import ServerPool
@@ -398,3 +398,12 @@ def test_the_slurm_script_runs_the_harness_on_ray_with_all_nodes_and_leaves_noth
     assert "asked for plan dasd-micro\nnodes: ['127.0.0.2', '127.0.0.3']" in done.stdout
     assert done.returncode == 3
     assert not left_of(str(tmp_path), seconds=20)
+
+
+def test_a_misspelt_setting_of_the_cluster_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "machine.toml"
+    file.write_text('[cluster]\naddress = "auto"\nreplicas = 2\n')
+    assert load_machine(file).cluster == ClusterSettings(address="auto", replicas=2)
+    file.write_text('[cluster]\naddress = "auto"\nreplica = 2\n')
+    with pytest.raises(UsageError, match=r"unknown setting 'cluster\.replica'"):
+        load_machine(file)
