@@ -63,12 +63,14 @@ class Finish:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A stage that is not done: what it takes, and the share of it that is left."""
+    """A stage to be run: what it takes, the share of it that is left, and the tokens of its longest response
+    where they are known (0 where not)."""
 
     stage: Stage
     work: Work
     hours: Hours | None
     left: float
+    longest: float = 0.0
 
     @property
     def on_gpus(self) -> bool:
@@ -109,7 +111,7 @@ class Reckoning:
         devices = self.fleet if task.on_gpus else Fleet(gpus=0, nodes=nodes)
         spot = placed(work, engines().get(work.engine), size, self.machine, devices)
         start = starting(work, self.estimator.name(model), size, self.rates)
-        return wall(work, task.hours, task.limit, task.left, spot, start)
+        return wall(work, task.hours, task.limit, task.left, spot, start, task.longest)
 
     def grading(self) -> dict[str, float]:
         """Seconds of all workers for each stage that grades."""

@@ -232,8 +232,8 @@ def finish_notes(plan: Plan) -> Iterator[str]:
     few = sum(clock.bound_by_requests for _, clock in clocks)
     if few:
         yield (
-            f"  {few} stages have too few requests at once for their GPUs (a response is taken to grow by at "
-            f"most {STREAM:g} tokens/s): concurrency in machine.toml, or more servers ([cluster])"
+            f"  stages with too few requests at once for their GPUs: {few} (a response is taken to grow by at most "
+            f"{STREAM:g} tokens/s); raise concurrency in machine.toml, or have more servers ([cluster])"
         )
     idle = max((clock.idle for _, clock in clocks), default=0)
     if idle:
@@ -296,4 +296,4 @@ def between(hours: Span) -> Iterator[str]:
 
 
 def rounded(number: float) -> str:
-    return f"{number:.2g}" if number < 100 else f"{number:,.0f}"
+    return f"{number:.2g}" if number < 99.5 else f"{number:,.0f}"

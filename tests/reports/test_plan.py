@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from harness.capacity import Span
 from harness.cost import Amount, Volume
+from harness.finish import Clock, Finish
 from harness.plan import Entry, Lack, Plan, Totals, gigabytes, totals
 from harness.throughput import Hours
-from reports.plan import amount, as_json, device_hours, lines, print_plan, ranges
+from reports.plan import amount, as_json, device_hours, duration, lines, print_plan, ranges
 
 GUESSED = Hours(value=12_345.6, device="GPU", origin="assumed")
 NO_GPU = Lack(what="no GPU for 117B parameters", remedy="2 × 80 GB or more")
@@ -162,3 +164,82 @@ def test_machines_read_everything() -> None:
     assert read["stages"][0]["hours"] == {"value": 12_345.6, "device": "GPU", "origin": "assumed"}
     assert read["total"]["requests"] == 855_200 + 12_672
     assert set(read["total"]) == set(Totals.__dataclass_fields__)
+
+
+# When it will be finished -------------------------------------------------------------------
+
+FINISH = Finish(
+    hours=Span(least=290.0, likely=336.0, most=400.0), tail=10.0, starts=0.5, grading=0.0, gpus=8,
+    device="H100", supposed=False, assumed_speeds=False, order=(SAMPLED.name,),
+)  # fmt: skip
+CLOCK = Clock(
+    hours=FINISH.hours, start=0.1, tail=10.0, copies=8, devices=1, slots=512, idle=0, bound_by_requests=False,
+    unknown="",
+)  # fmt: skip
+
+
+def clocked(finish: Finish, *clocks: Clock) -> str:
+    stages = (replace(SAMPLED, name=f"s{number}", clock=clock) for number, clock in enumerate(clocks))
+    return printed(plan(*stages, finish=finish))
+
+
+def test_one_line_says_when_all_will_be_finished_and_what_the_tail_is_of_it() -> None:
+    line = (
+        "Finished in about 14 days on 8 × H100 (between 12 and 17; the tail of long responses is 3% of it).\n"
+    )
+    text = clocked(FINISH, CLOCK)
+    assert line in text
+    assert "as if" not in text
+
+
+def test_starts_and_grading_are_told_where_they_count() -> None:
+    found = replace(
+        FINISH, hours=Span.certain(1.0), tail=0.0, starts=0.6, grading=0.1, gpus=0, device="CPU (X)"
+    )
+    assert (
+        "Finished in about 60 minutes on CPU (X) (the tail of long responses is less than 1% of it, starting "
+        "servers and trainers 60%, grading after all else 10%)."
+    ) in clocked(found, CLOCK)
+
+
+def test_gpus_that_are_not_here_and_speeds_that_were_not_measured_are_owned_up_to() -> None:
+    text = clocked(replace(FINISH, supposed=True, assumed_speeds=True), CLOCK)
+    assert "as if they were in this machine (there is none)" in text
+    assert "may be off by more" in text
+    assert "which --gpus does not change" in clocked(replace(FINISH, supposed=True, gpus=0), CLOCK)
+
+
+def test_what_is_not_counted_is_named_and_idle_gpus_and_too_few_requests_are_told() -> None:
+    unknown = replace(CLOCK, unknown="needs 2 GPUs together")
+    text = clocked(FINISH, replace(CLOCK, idle=2, bound_by_requests=True), unknown)
+    assert "on 8 × H100, without what is not counted (" in text
+    assert "not counted: s1, needs 2 GPUs together" in text
+    assert "too few requests at once for their GPUs: 1 " in text
+    assert "up to 2 GPUs have nothing to do" in text
+
+
+def test_nothing_left_is_not_the_same_as_nothing_known() -> None:
+    never = replace(FINISH, hours=Span(), tail=0.0, starts=0.0)
+    assert "Nothing is left to do.\n" in clocked(never)
+    unknown = replace(CLOCK, hours=Span(), unknown="it is somebody else's machine")
+    text = clocked(never, unknown)
+    assert (
+        "When it will be finished is not known:\n  not counted: s0, it is somebody else's machine\n" in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [
+        (0.004, "14 seconds"), (0.2, "12 minutes"), (1.4, "84 minutes"), (41.2, "41 hours"), (336, "14 days"),
+        (24_000, "1,000 days"),
+    ],
+)  # fmt: skip
+def test_a_time_is_told_in_the_unit_that_people_would_use(hours: float, text: str) -> None:
+    assert duration(hours) == text
+
+
+def test_machines_read_hours_by_the_clock_of_each_stage() -> None:
+    read = json.loads(as_json(plan(replace(SAMPLED, clock=CLOCK), finish=FINISH)))
+    assert read["stages"][0]["clock"]["hours"] == {"least": 290.0, "likely": 336.0, "most": 400.0}
+    assert read["finish"]["hours"]["likely"] == 336.0
