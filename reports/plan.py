@@ -232,8 +232,8 @@ def finish_notes(plan: Plan) -> Iterator[str]:
     few = sum(clock.bound_by_requests for _, clock in clocks)
     if few:
         yield (
-            f"  stages with too few requests at once for their GPUs: {few} (a response is taken to grow by at "
-            f"most {STREAM:g} tokens/s); raise concurrency in machine.toml, or have more servers ([cluster])"
+            f"  stages with too few requests at once for their GPUs: {few} (a response is taken to grow by "
+            f"at most {STREAM:g} tokens/s); raise concurrency in machine.toml, or have more servers ([cluster])"
         )
     idle = max((clock.idle for _, clock in clocks), default=0)
     if idle:
