@@ -191,7 +191,7 @@ def served(work: Work, engine: Engine, least: int, machine: Machine, fleet: Flee
         copies = every // each
     else:
         each = machine.cluster.gpus or each
-        copies = machine.cluster.replicas or fleet.nodes * (fleet.gpus // each)
+        copies = machine.cluster.replicas or fleet.nodes * (fleet.gpus // each) or every // each
     if not copies:
         return Placed(copies=0, devices=each, reason=f"needs {each} GPUs together")
     return Placed(copies=copies, devices=each, slots=copies * slots, idle=max(0, every - copies * each))

@@ -233,7 +233,7 @@ def finish_notes(plan: Plan) -> Iterator[str]:
     if few:
         yield (
             f"  stages with too few requests at once for their GPUs: {few} (a response is taken to grow by "
-            f"at most {STREAM:g} tokens/s); raise concurrency in machine.toml, or have more servers ([cluster])"
+            f"at most {STREAM:g} tokens/s); raise concurrency in machine.toml, or add servers ([cluster])"
         )
     idle = max((clock.idle for _, clock in clocks), default=0)
     if idle:

@@ -181,6 +181,14 @@ def test_a_cluster_has_a_server_for_each_share_of_its_nodes_gpus() -> None:
     assert spot(WRITTEN, asked, Fleet(gpus=8, nodes=2)) == Placed(copies=3, devices=2, slots=192, idle=10)
 
 
+def test_a_server_may_span_nodes() -> None:
+    arguments = ("--tensor-parallel-size", "16", "--distributed-executor-backend", "ray")
+    machine = Machine(
+        gpus=8, cluster=ClusterSettings(address="auto"), engines={"vllm": EngineSettings(arguments=arguments)}
+    )
+    assert spot(WRITTEN, machine, Fleet(gpus=8, nodes=2)) == Placed(copies=1, devices=16, slots=64)
+
+
 def test_without_gpus_there_is_one_server_or_one_a_node() -> None:
     assert spot(WRITTEN, Machine(gpus=0), Fleet(gpus=0)) == Placed(copies=1, slots=64)
     machine = Machine(gpus=0, cluster=ClusterSettings(address="auto"))
