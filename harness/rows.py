@@ -105,18 +105,19 @@ class RowFile:
         Their tokens go first, their places last: of a row that is there nothing is missing, and no place
         is told that is not there.
         """
-        rows, ends = [], []
+        rows, ends = bytearray(), []
         for response in responses:
             if response.tokens is not None:
                 self.tokens.append(key_of(response.row), response.tokens)
-            rows += [line := self.encoder.encode(response.row), b"\n"]
-            self.end += len(line) + 1
-            ends.append(Place(*key_of(response.row), self.end))
-        write_all(self.descriptor, b"".join(rows))
+            self.encoder.encode_into(response.row, rows, len(rows))
+            rows += b"\n"
+            ends.append(Place(*key_of(response.row), self.end + len(rows)))
+        self.end += len(rows)
+        write_all(self.descriptor, rows)
         write_all(self.places, places.lines(ends))
 
 
-def write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: bytes | bytearray) -> None:
     left = memoryview(content)
     while left:
         left = left[os.write(descriptor, left) :]
