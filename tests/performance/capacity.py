@@ -4,6 +4,8 @@
     harness reproduce dasd-micro --runs DIR
     python -m tests.performance.capacity dasd-micro DIR
 
+The checkpoints are taken to be there, as they are once the calibration has asked them.
+
 Twice: as planned, from the recipe's assumptions alone, and from the rows that were written. Only the
 first could have been told before; the second leaves to the model what is its own: speeds, slots, starts.
 """
@@ -20,6 +22,7 @@ from harness.cli import find_recipe
 from harness.cost import Assumptions, Counted, Estimator
 from harness.finish import HOUR, Reckoning, Task
 from harness.hardware import hardware
+from harness.hub import Checkpoint
 from harness.machine import load_machine
 from harness.recipe import Recipe
 from harness.rows import read_rows
@@ -79,8 +82,8 @@ def told(found: Reckoning, stage: Stage) -> float:
 def lines(
     stages: Sequence[Stage], names: dict[str, str], store: RunStore, both: Sequence[Reckoning]
 ) -> Iterator[Line]:
-    """Those that the model counts, and those that took a second or more."""
-    for stage in stages:
+    """Those that the model counts, and those that took a second or more, as they ran."""
+    for stage in sorted(stages, key=lambda one: ended(one, store)):
         planned, reckoned = (told(found, stage) for found in both)
         measured = float(store.manifest(stage)["seconds"])
         if stage.follows is None and (planned or measured >= 1):
@@ -89,12 +92,14 @@ def lines(
 
 def whole(stages: Sequence[Stage], store: RunStore) -> float:
     """Seconds from the beginning of the first stage to the end of the last."""
-    ends = {}
-    for stage in stages:
-        manifest = store.manifest(stage)
-        finished = datetime.strptime(manifest["finished"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        ends[stage.key] = finished.timestamp(), float(manifest["seconds"])
-    return max(end for end, _ in ends.values()) - min(end - seconds for end, seconds in ends.values())
+    begun = (ended(stage, store) - float(store.manifest(stage)["seconds"]) for stage in stages)
+    return max(ended(stage, store) for stage in stages) - min(begun)
+
+
+def ended(stage: Stage, store: RunStore) -> float:
+    """When a stage was finished, in seconds since the epoch: whole ones."""
+    finished = datetime.strptime(store.manifest(stage)["finished"], "%Y-%m-%dT%H:%M:%SZ")
+    return finished.replace(tzinfo=UTC).timestamp()
 
 
 def main() -> None:
@@ -103,7 +108,8 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     chosen = parser.parse_args()
     recipe, store = find_recipe(chosen.recipe, None, None), RunStore(chosen.runs)
-    stages = ordered(list(recipe.labels().values()))
+    there = (one for one in ordered(list(recipe.labels().values())) if not isinstance(one, Checkpoint))
+    stages = list(there)
     undone = [stage.key for stage in stages if store.state(stage) != "done"]
     if undone:
         parser.error(f"{chosen.recipe} is not finished in {chosen.runs}: {', '.join(undone)}")
