@@ -99,8 +99,13 @@ class Reckoning:
         self.machine, self.here, self.rates = machine, here, rates
         self.fleet = fleet(tasks, estimator, here, machine, gpus)
         self.walls = {task.stage.key: self.wall(task) for task in tasks}
-        stages = [task.stage for task in tasks]
-        self.timeline = timeline(stages, self.walls, self.grading(), gpus=bool(here.gpus))
+        self.timeline = timeline(
+            [task.stage for task in tasks],
+            self.walls,
+            self.grading(),
+            gpus=any(task.on_gpus for task in tasks),
+            cluster=bool(machine.cluster.address),
+        )
 
     def wall(self, task: Task) -> Wall:
         work, model = task.work, task.work.model

@@ -35,6 +35,7 @@ class Timeline:
 class Servers:
     """What a ServerPool does by the clock: one server up, and without GPUs another one on its way."""
 
+    gpus: bool
     fetches_ahead: bool
     up: Running | None = None
     coming: Running | None = None
@@ -55,14 +56,18 @@ class Servers:
 
 
 def timeline(
-    pending: Collection[Stage], walls: Mapping[str, Wall], grading: Mapping[str, float], gpus: bool
+    pending: Collection[Stage],
+    walls: Mapping[str, Wall],
+    grading: Mapping[str, float],
+    gpus: bool,
+    cluster: bool = False,
 ) -> Timeline:
     """The whole of `pending`, inputs first, whose stages take so long by key (`Runner.build` in advance).
 
     `grading` are the seconds of all workers for each stage that follows another one. `gpus`: models
-    compute on GPUs, which one server at a time holds.
+    compute on GPUs, which one server at a time holds; so it does the places of a `cluster`.
     """
-    servers, now, graded = Servers(fetches_ahead=not gpus), 0.0, 0.0
+    servers, now, graded = Servers(gpus=gpus, fetches_ahead=not (gpus or cluster)), 0.0, 0.0
     whole, starts = Span(), dict[str, float]()
     followers = {one.follows.key: one.key for one in pending if one.follows is not None}
     for one in pending:
@@ -90,8 +95,8 @@ def started(stage: Stage, ahead: Running | None, wall: Wall, servers: Servers, n
     """Seconds that a stage waits for its server, trainer or pass; the next server starts meanwhile."""
     server = server_of(stage)
     if server is None:
-        if stage.computes and not servers.fetches_ahead:
-            servers.up = None  # it needs the GPUs
+        if stage.computes and servers.gpus:
+            servers.up = None  # it needs them
         start = wall.start
     else:
         start = servers.wait(server, wall.start, now)

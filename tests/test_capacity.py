@@ -361,6 +361,13 @@ def test_without_gpus_the_next_server_comes_up_meanwhile() -> None:
     assert quick.starts_of[THIRD.key] == 0  # 10 s of the second's own start, then 3 s
 
 
+def test_on_a_cluster_nothing_is_started_ahead_and_a_training_takes_no_server_down() -> None:
+    later = Asked(model=TEACHER, name="later", after=STUDENT)
+    walls = {**WALLS, later.key: Wall(seconds=Span.certain(5.0), start=10.0)}
+    assert timeline(ALL, WALLS, {}, gpus=False, cluster=True).starts == 40
+    assert timeline([*ALL[:4], later], walls, {}, gpus=False, cluster=True).starts == 20
+
+
 def test_a_warm_server_is_not_started_twice_unless_a_training_took_its_gpus() -> None:
     again = Asked(model=TEACHER, name="again")
     stages = [TEACHER, BASE, FIRST, again, STUDENT]
@@ -410,7 +417,9 @@ class Trained(Made):
 
 
 HUBBED = Checkpoint(source="org/model", revision="unpinned")
-ASSUMED = Assumptions(models={"org/model": SMALL}, prompt={"": Assumed(value=0, source="a test")})
+ASSUMED = Assumptions(
+    models={"org/model": SMALL, "org/other": SMALL}, prompt={"": Assumed(value=0, source="a test")}
+)
 QUICK = Rate(
     kind="generate", model="org/model", engine="vllm", tokens_per_second=100.0, device="GPU X", devices=1,
     tokens=1, seconds=1.0, startup=36.0,
@@ -467,6 +476,14 @@ def test_without_gpus_the_fewest_are_supposed_that_hold_every_model(store: RunSt
     plan = planned(store, Machine(gpus=0), Trained(name="student", base=HUBBED), Asked(model=HUBBED))
     assert plan.finish is not None
     assert (plan.finish.gpus, plan.finish.device, plan.finish.supposed) == (2, "H100", True)
+
+
+def test_on_supposed_gpus_nothing_is_started_ahead_either(store: RunStore) -> None:
+    first = Asked(model=HUBBED, name="first")
+    other = Asked(model=Checkpoint(source="org/other", revision="unpinned"), name="other", after=first)
+    plan = planned(store, Machine(gpus=0), first, other, gpus=2)
+    assert plan.finish is not None
+    assert plan.finish.starts == pytest.approx(2 * 128 / 3600)
 
 
 def test_speeds_of_a_cpu_stay_those_of_the_cpu_however_many_gpus_are_supposed(store: RunStore) -> None:
