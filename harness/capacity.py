@@ -14,13 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from harness.cost import Kind, Size, Work
-from harness.engines import Engine
-from harness.hardware import MEMORY_OF_AN_H100
+from harness.engines import DATA_PARALLEL, TENSOR_PARALLEL, Engine
+from harness.hardware import MEMORY_OF_AN_H100, ROOM, gpus_to_hold
 from harness.machine import Machine
 from harness.throughput import Hours, Rate
 
-USABLE = 0.9  # of a GPU's memory
-ROOM = 1.1  # for the cache and activations, over the weights
 # A parameter: bfloat16 weights and gradients, float32 weights and both moments; half as much again for
 # the activations of long rows.
 TRAINING_BYTES = 24
@@ -35,7 +33,6 @@ LOADING = 1e9
 TEXT_VERDICT = 0.005
 PROGRAM_VERDICT = 0.24
 
-DATA_PARALLEL = ("--data-parallel-size", "-dp", "--dp", "--dp-size")
 ALONE = "trl"  # the trainer that uses one GPU
 IN_PROCESS = "torch"
 
@@ -149,7 +146,7 @@ class Placed:
 
 def least_gpus(kind: Kind, size: Size, gpu_bytes: float) -> int:
     """How many GPUs together hold a model, with what its work needs beside the weights."""
-    return max(1, math.ceil(needed_bytes(kind, size) / (USABLE * gpu_bytes)))
+    return gpus_to_hold(needed_bytes(kind, size), gpu_bytes)
 
 
 def needed_bytes(kind: Kind, size: Size) -> float:
@@ -158,9 +155,10 @@ def needed_bytes(kind: Kind, size: Size) -> float:
 
 def placed(work: Work, engine: Engine | None, size: Size | None, machine: Machine, fleet: Fleet) -> Placed:
     """Where a stage computes. `engine` is what serves its model; None for what computes in process."""
-    least = least_gpus(work.kind, size, fleet.gpu_bytes) if size and fleet.supposed else 1
+    hold = least_gpus(work.kind, size, fleet.gpu_bytes) if size else 1
     if engine is not None:
-        return served(work, engine, least, machine, fleet)
+        return served(work, engine, hold, machine, fleet)
+    least = hold if fleet.supposed else 1
     every = fleet.gpus * (fleet.nodes if work.kind == "train" else 1)
     useful = 1 if work.engine == ALONE else every
     if not fleet.gpus:
@@ -182,9 +180,10 @@ def served(work: Work, engine: Engine, least: int, machine: Machine, fleet: Flee
         copies = (machine.cluster.replicas or fleet.nodes) if clustered else 1
         return Placed(copies=copies, slots=copies * slots)
     if not fleet.supposed and not clustered:
-        copies = int(engine.argument(machine, DATA_PARALLEL) or 1)
-        devices = min(every, copies * engine.tensor_parallel(machine))
-        return Placed(copies=1, devices=devices, slots=slots, idle=every - devices)
+        given = engine.argument(machine, TENSOR_PARALLEL)
+        each = min(every, int(given) if given else 2 ** math.ceil(math.log2(least))) if engine.copies else 1
+        copies = int(engine.argument(machine, DATA_PARALLEL) or (every // each if engine.copies else 1))
+        return Placed(copies=copies, devices=each, slots=copies * slots, idle=max(0, every - copies * each))
     each = engine.tensor_parallel(replace(machine, gpus=1))
     if fleet.supposed:
         each = max(each, 2 ** math.ceil(math.log2(least)))

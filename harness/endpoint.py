@@ -26,7 +26,7 @@ class Endpoint:
     then no other can be asked for. `server` and `folder`, the checkpoint's, are None where somebody else
     runs it. `replicas` are further servers of the same checkpoint, engine and settings: the generation
     loop spreads its requests over all of them, everything else asks this one. Answers to requests for
-    `stream_from` tokens or more are streamed; 0 is never.
+    `stream_from` tokens or more are streamed; 0 is never. `copies` of the model work behind this one URL.
     """
 
     base_url: str
@@ -41,6 +41,7 @@ class Endpoint:
     folder: Path | None = None
     replicas: "tuple[Endpoint, ...]" = ()
     stream_from: int = 0
+    copies: int = 1
 
     @property
     def servers(self) -> "tuple[Endpoint, ...]":

@@ -44,7 +44,8 @@ SILENT = NoProgress()
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How hard each server is pressed: requests at once, and the tokens that these may grow to (0: any).
+    """How hard each copy of the model is pressed: requests at once, and the tokens that these may grow to (0:
+    any).
 
     `hang_after` is how many seconds nothing may come while the server does not even say that it is well.
     """
@@ -178,8 +179,8 @@ class Lane:
         self.endpoint = endpoint
         self.loop = loop
         self.open: dict[tuple[str, int], Request] = {}
-        self.budget = Budget(loop.pace.tokens)
-        count = max(1, loop.pace.requests)
+        self.budget = Budget(loop.pace.tokens * endpoint.copies)
+        count = max(1, loop.pace.requests * endpoint.copies)
         self.slots = [Slot(loop.file.path.parent, number * count + each) for each in range(count)]
         self.client = Client(
             endpoint,

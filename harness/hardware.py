@@ -1,5 +1,7 @@
 """Hardware: what computes on this machine, as far as its driver tells."""
 
+import functools
+import math
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -8,6 +10,8 @@ from pathlib import Path
 from harness.machine import Machine
 
 MEMORY_OF_AN_H100 = 80e9
+USABLE = 0.9  # of a GPU's memory
+ROOM = 1.1  # for the cache and activations, over the weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,12 @@ def hardware(machine: Machine) -> Hardware:
     )
 
 
+def gpus_to_hold(needed: float, gpu_bytes: float) -> int:
+    """How many GPUs together have so much memory to use."""
+    return max(1, math.ceil(needed / (USABLE * gpu_bytes)))
+
+
+@functools.cache
 def gpu_lines() -> list[tuple[str, str]]:
     """Name and memory in MiB of each GPU that the driver lists."""
     if shutil.which("nvidia-smi") is None:

@@ -178,13 +178,17 @@ class Server:
             base_url=self.base_url,
             model=service.served_as,
             engine=service.engine,
-            fingerprint={**service.engine.fingerprint(self.machine), "model": service.served_as},
+            fingerprint={
+                **service.engine.fingerprint(self.machine, service.model),
+                "model": service.served_as,
+            },
             accepts=service.engine.accepts,
             template=load_template(service.model),
             sampling=service.sampling,
             server=self,
             folder=service.model,
             stream_from=self.machine.stream_from,
+            copies=service.engine.data_parallel(self.machine, service.model),
         )
 
     def port_was_taken(self) -> bool:

@@ -142,14 +142,15 @@ def spot(work: Work, machine: Machine, fleet: Fleet, size: Size | None = SMALL) 
     return placed(work, vllm if work.kind == "generate" else None, size, machine, fleet)
 
 
-def test_one_server_over_all_gpus_is_what_a_machine_without_a_cluster_runs() -> None:
-    assert spot(WRITTEN, Machine(gpus=8), Fleet(gpus=8)) == Placed(copies=1, devices=8, slots=64)
+def test_one_server_holds_as_many_copies_as_the_gpus_of_a_machine_allow() -> None:
+    assert spot(WRITTEN, Machine(gpus=8), Fleet(gpus=8)) == Placed(copies=8, devices=1, slots=512)
+    assert spot(WRITTEN, Machine(gpus=8), Fleet(gpus=8), BIG) == Placed(copies=2, devices=4, slots=128)
 
 
-def test_data_parallel_copies_behind_one_server_share_its_requests() -> None:
+def test_data_parallel_copies_behind_one_server_are_as_many_as_machine_toml_says() -> None:
     arguments = ("--tensor-parallel-size", "2", "--data-parallel-size=3")
     machine = Machine(gpus=8, engines={"vllm": EngineSettings(arguments=arguments)})
-    assert spot(WRITTEN, machine, Fleet(gpus=8)) == Placed(copies=1, devices=6, slots=64, idle=2)
+    assert spot(WRITTEN, machine, Fleet(gpus=8)) == Placed(copies=3, devices=2, slots=192, idle=2)
 
 
 def test_gpus_that_a_server_cannot_share_are_left_over() -> None:
@@ -448,7 +449,7 @@ def store(tmp_path: Path) -> RunStore:
 
 
 def test_a_plan_tells_hours_by_the_clock_of_each_stage_and_of_all(store: RunStore) -> None:
-    """640 responses of 100 tokens over 64 slots of a server that writes 800 tokens/s on its 8 GPUs."""
+    """640 responses of 100 tokens over 512 slots of a server that writes 800 tokens/s on its 8 GPUs."""
     asked = Asked(model=HUBBED)
     plan = planned(store, Machine(gpus=8), asked, rates=(QUICK,))
     (clock,) = (one.clock for one in plan.stages if one.key == asked.key)
@@ -456,7 +457,7 @@ def test_a_plan_tells_hours_by_the_clock_of_each_stage_and_of_all(store: RunStor
     assert plan.finish is not None
     assert clock.hours.least == pytest.approx((80 + 36) / 3600)
     assert clock.start == pytest.approx(0.01)
-    assert (clock.copies, clock.devices, clock.slots) == (1, 8, 64)
+    assert (clock.copies, clock.devices, clock.slots) == (8, 1, 512)
     assert plan.finish.hours.likely == pytest.approx(clock.hours.likely)
     assert (plan.finish.gpus, plan.finish.device, plan.finish.supposed) == (8, "GPU X", False)
     assert not plan.finish.assumed_speeds

@@ -14,12 +14,16 @@ from typing import Any, ClassVar
 
 from harness.container import in_image
 from harness.errors import ServerError
+from harness.hardware import ROOM, gpus_to_hold, hardware
 from harness.machine import Machine
 from harness.setup import environment_python
 from harness.types import Sampling
 
 ALL_PARAMETERS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 OPENAI_PARAMETERS = ("temperature", "top_p")
+
+TENSOR_PARALLEL = ("--tensor-parallel-size", "-tp", "--tp", "--tp-size")
+DATA_PARALLEL = ("--data-parallel-size", "-dp", "--dp", "--dp-size")
 
 STREAM_INTERVAL = 16
 """Tokens of one streamed event. Nobody reads along here, and every event costs both sides."""
@@ -125,10 +129,23 @@ class Engine:
         """Of weights and activations. float32 on a CPU, where it is the faster one as well."""
         return self.argument(machine, ("--dtype",)) or ("bfloat16" if machine.gpus else "float32")
 
-    def tensor_parallel(self, machine: Machine) -> int:
-        """Of how many GPUs one copy of the model takes: all, unless machine.toml says otherwise."""
-        given = self.argument(machine, ("--tensor-parallel-size", "-tp", "--tp", "--tp-size"))
-        return int(given) if given else max(1, machine.gpus)
+    def tensor_parallel(self, machine: Machine, model: Path | None = None) -> int:
+        """How many GPUs one copy of the model takes: as few as hold it, in powers of two, unless machine.toml
+        says otherwise; all where the model or the GPUs' memory is not known."""
+        if given := self.argument(machine, TENSOR_PARALLEL):
+            return int(given)
+        memory = hardware(machine).gpu_bytes if model is not None else 0.0
+        if model is None or not memory:
+            return max(1, machine.gpus)
+        least = gpus_to_hold(weight_bytes(model) * ROOM, memory)
+        return min(machine.gpus, 1 << (least - 1).bit_length())
+
+    def data_parallel(self, machine: Machine, model: Path | None = None) -> int:
+        """Copies of the model behind one server: as many as the GPUs allow, unless machine.toml says
+        otherwise."""
+        if given := self.argument(machine, DATA_PARALLEL):
+            return int(given)
+        return max(1, machine.gpus // self.tensor_parallel(machine, model)) if self.copies else 1
 
     def argument(self, machine: Machine, switches: tuple[str, ...]) -> str:
         """What machine.toml's arguments give for a switch, "" where they do not: it must be recorded."""
@@ -141,14 +158,19 @@ class Engine:
         cores = len(os.sched_getaffinity(0))
         return {"OMP_NUM_THREADS": str(max(1, cores - 1)), "OMP_WAIT_POLICY": "PASSIVE"}
 
-    def fingerprint(self, machine: Machine) -> dict[str, str]:
+    def fingerprint(self, machine: Machine, model: Path | None = None) -> dict[str, str]:
         """What is recorded with every file of rows; rows of two fingerprints are never mixed."""
         return {
             "engine": self.name,
             "version": self.version(machine),
             "dtype": self.dtype(machine),
-            "tensor_parallel": str(self.tensor_parallel(machine)),
+            "tensor_parallel": str(self.tensor_parallel(machine, model)),
         }
+
+
+def weight_bytes(model: Path) -> int:
+    """Bytes of a checkpoint's weights."""
+    return sum(file.stat().st_size for file in model.glob("*.safetensors"))
 
 
 OFFLINE = {

@@ -6,6 +6,7 @@ that holds the key), else whoever runs it does so by hand and runs the same comm
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from harness.engines import Engine
@@ -20,7 +21,7 @@ class Batch(Engine):
     local: ClassVar[bool] = False
     health: ClassVar[str] = ""
 
-    def fingerprint(self, machine: Machine) -> dict[str, str]:
+    def fingerprint(self, machine: Machine, model: Path | None = None) -> dict[str, str]:
         return {"engine": self.name, "version": "unknown", "dtype": "unknown", "tensor_parallel": "unknown"}
 
     def is_model(self, served_as: str, answered: str) -> bool:

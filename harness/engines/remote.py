@@ -6,6 +6,7 @@ the environment variable that holds the key. The key itself is never written or 
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from harness.engines import Engine
@@ -28,7 +29,7 @@ class Remote(Engine):
             raise UsageError("the remote engine has no URL", "give --base-url, or engines.remote.base_url")
         return url
 
-    def fingerprint(self, machine: Machine) -> dict[str, str]:
+    def fingerprint(self, machine: Machine, model: Path | None = None) -> dict[str, str]:
         """The URL counts by its hash: it may name a private host, and rows are published."""
         digest = hashlib.sha256(self.base_url(machine).encode()).hexdigest()[:12]
         return {

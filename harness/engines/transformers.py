@@ -92,7 +92,7 @@ class Transformers(Engine):
         """It answers with the branch that it would have loaded from the Hub."""
         return answered in (served_as, f"{served_as}@main")
 
-    def tensor_parallel(self, machine: Machine) -> int:
+    def tensor_parallel(self, machine: Machine, model: Path | None = None) -> int:
         return 1
 
 

@@ -41,17 +41,18 @@ class Vllm(Engine):
             *("--seed", "0"),
             *("--max-num-seqs", str(max(1, machine.concurrency))),
             "--disable-uvicorn-access-log",
-            *(self.gpu_arguments(machine) if machine.gpus else self.cpu_arguments(model)),
+            *(self.gpu_arguments(model, machine) if machine.gpus else self.cpu_arguments(model)),
             *("--stream-interval", str(STREAM_INTERVAL)),
             *machine.engine(self.name).arguments,
         ]
 
-    def gpu_arguments(self, machine: Machine) -> list[str]:
+    def gpu_arguments(self, model: Path, machine: Machine) -> list[str]:
         """The context is the checkpoint's own where its cache fits beside the weights, else what does: a
         model of 262,144 tokens starts on a small GPU, too, and a request that is too long is refused."""
         return [
             *("--max-model-len", "auto"),
-            *("--tensor-parallel-size", str(self.tensor_parallel(machine))),
+            *("--tensor-parallel-size", str(self.tensor_parallel(machine, model))),
+            *("--data-parallel-size", str(self.data_parallel(machine, model))),
             *("--gpu-memory-utilization", "0.9"),
         ]
 
@@ -71,7 +72,7 @@ class Vllm(Engine):
             *("--max-model-len", str(serving.context or "auto")),
             *("--generation-config", "auto"),
             *(("--reasoning-parser", serving.parser) if serving.parser else ()),
-            *(("--data-parallel-size", str(serving.replicas)) if serving.replicas > 1 else ()),
+            *("--data-parallel-size", str(serving.replicas)),
             *("--tensor-parallel-size", str(serving.tensor_parallel)),
             *(("--middleware", f"{GATE.stem}.Gate") if serving.keyed else ()),
         ]

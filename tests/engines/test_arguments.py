@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -66,6 +67,44 @@ def test_what_machine_toml_overrides_is_what_is_recorded() -> None:
     changed = machine(gpus=8, arguments=("--tensor-parallel-size=2", "--dtype", "float16"))
     assert (vllm.tensor_parallel(changed), vllm.dtype(changed)) == (2, "float16")
     assert (vllm.tensor_parallel(machine(gpus=8)), vllm.dtype(machine(gpus=8))) == (8, "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("weights", "gpus", "tensor", "data"),
+    [
+        (8.1e9, 8, 1, 8),
+        (65.3e9, 8, 1, 8),
+        (70e9, 8, 2, 4),
+        (170e9, 8, 4, 2),
+        (800e9, 8, 8, 1),
+        (8.1e9, 3, 1, 3),
+    ],
+)
+def test_several_gpus_hold_as_many_copies_as_fit(
+    weights: float, gpus: int, tensor: int, data: int, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.write_text("#!/bin/sh\nfor i in $(seq 8); do echo 'NVIDIA H100 80GB HBM3, 81559'; done\n")
+    smi.chmod(0o755)
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(int(weights))
+    script = (
+        "import sys; from pathlib import Path; from dataclasses import replace\n"
+        "from harness.engines.vllm import vllm; from harness.machine import Machine, EngineSettings\n"
+        "here, model = Machine(gpus=int(sys.argv[2])), Path(sys.argv[1])\n"
+        "one = replace(here, engines={'vllm': EngineSettings(arguments=('--tensor-parallel-size', '2'))})\n"
+        "print(vllm.tensor_parallel(here, model), vllm.data_parallel(here, model), "
+        "vllm.data_parallel(one, model))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), str(gpus)],
+        env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [int(word) for word in done.stdout.split()] == [tensor, data, gpus // 2]
 
 
 def test_machine_toml_may_change_an_engines_environment() -> None:
