@@ -93,8 +93,9 @@ class Machine:
     `price_per_gpu_hour` is in `currency`, 0 where no price is to be told. `gpu_tflops` is one GPU's peak in
     dense bfloat16, in 10^12 operations a second: an H100's unless the file says otherwise.
     `concurrency` is how many requests each copy of a model is asked at once, and `tokens_in_flight` how many
-    tokens these may grow to (0: any number). Responses of up to `stream_from` tokens or more are streamed (0: none is), so
-    that what has come of a long one is kept. `require_seed` stops a run where the server honours no seeds.
+    tokens these may grow to (0: any number). Responses of up to `stream_from` tokens or more are streamed
+    (0: none is), so that what has come of a long one is kept. `require_seed` stops a run where the server
+    honours no seeds.
     `batch_poll` is how many seconds pass between two looks at a batch that a provider works on.
     `hub` is where checkpoints and training data are downloaded from. `columns` renames what the table of
     sources expects, by repository and role: `[columns."nvidia/AceReason-1.1-SFT"] question = "problem"`.
