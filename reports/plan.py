@@ -233,7 +233,7 @@ def finish_notes(plan: Plan) -> Iterator[str]:
     if few:
         yield (
             f"  stages with too few requests at once for their GPUs: {few} (a response is taken to grow by "
-            f"at most {STREAM:g} tokens/s); raise concurrency in machine.toml, or add servers ([cluster])"
+            f"at most {STREAM:g} tokens/s); raise machine.toml's concurrency, or have more copies of a model"
         )
     idle = max((clock.idle for _, clock in clocks), default=0)
     if idle:
