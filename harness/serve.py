@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +32,7 @@ from harness.container import contained
 from harness.endpoint import Endpoint
 from harness.engines import OPENAI_PARAMETERS, Engine
 from harness.engines.remote import Remote
-from harness.errors import ServerError
+from harness.errors import HarnessError, ServerError
 from harness.machine import Machine
 from harness.stream import Uncounted
 from harness.types import Message, Sampling
@@ -253,6 +254,7 @@ class ServerPool:
         self.scratch = Path(tempfile.mkdtemp(prefix="dasd-harness-"))
         self.current: Started | None = None
         self.coming: Started | None = None
+        self.later: tuple[Service, Path] | None = None
         self.started = 0
 
     def __enter__(self) -> Self:
@@ -264,14 +266,18 @@ class ServerPool:
         self.close()
 
     def prefetch(self, engine: Engine, model: Path, served_as: str, sampling: Sampling, log: Path) -> None:
-        """Starts a server in the background and returns at once; errors come with `acquire`."""
+        """Starts a server in the background and returns at once; errors come with `acquire`.
+
+        One that is on its way already is taken first: the new one is started once it is.
+        """
         service = service_of(engine, model, served_as, sampling)
         if not engine.local or self.alone or self.serves(service):
             return
+        if self.coming is not None and self.coming.service == service:
+            return
         if self.coming is not None:
-            if self.coming.service == service:
-                return
-            self.coming.stop()
+            self.later = service, log
+            return
         self.coming = self.start(service, log)
 
     def acquire(self, engine: Engine, model: Path, served_as: str, sampling: Sampling, log: Path) -> Endpoint:
@@ -294,7 +300,18 @@ class ServerPool:
         finally:
             if old is not None:
                 old.stop()
+        self.start_later()
         return endpoint
+
+    def start_later(self) -> None:
+        """Starts what was to be fetched ahead while another server was on its way."""
+        if self.later is None:
+            return
+        if self.coming is not None:
+            self.coming.stop()
+        (service, log), self.later, self.coming = self.later, None, None
+        with suppress(HarnessError):  # whoever needs this server says what is wrong with it
+            self.coming = self.start(service, log)
 
     def serves(self, service: Service) -> bool:
         """Whether the current server is alive and answers for this service."""

@@ -193,6 +193,17 @@ def test_fetching_ahead_returns_at_once_and_is_what_acquire_takes(
     assert pool.started == 2
 
 
+def test_the_server_after_the_next_does_not_end_the_one_that_is_on_its_way(
+    pool: ServerPool, model: Path, tmp_path: Path
+) -> None:
+    slow = FakeEngine(switches=("--warm-up", "1"))
+    for name in ("b", "c"):
+        pool.prefetch(slow, checkpoint(tmp_path / name), name, WARM, tmp_path / f"{name}.log")
+    for name in ("b", "c"):
+        assert pool.acquire(slow, tmp_path / name, name, WARM, tmp_path / f"{name}.log").model == name
+    assert pool.started == 2
+
+
 def test_a_fetch_ahead_that_failed_is_tried_again_by_acquire(
     pool: ServerPool, model: Path, tmp_path: Path
 ) -> None:
