@@ -6,14 +6,17 @@ gave up. There is no time limit on a generation: a client that gives up restarts
 
 import asyncio
 import email.utils
+import socket
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import aiohttp
 import msgspec
+from aiohttp.connector import AddrInfoType
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 from yarl import URL
 
@@ -22,13 +25,14 @@ from harness.asking import Request, asked, wants_tokens
 from harness.completion import Completion
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
-from harness.stream import DEAF, STREAMED, BrokenStream, Listener, listened
+from harness.stream import DEAF, LARGEST_ANSWER, STREAMED, BrokenStream, Listener, listened
 from harness.types import Sampling
 
 ATTEMPTS = 6
 ATTEMPTS_WHEN_BUSY = 30
 LONGEST_WAIT = 300.0
-LARGEST_ANSWER = 2**30  # bytes: 100,000 tokens with their log-probabilities take some 20 MB
+LEAST_WAIT = 1.0  # about; a server that wishes none is left alone for a moment all the same
+REFUSALS = (400, 413, 422)  # of the request itself; others are of the server, and another one may take it
 WHOLE_BUFFER = 2**16
 STREAM_BUFFER = 2**14  # bytes that wait for each of many streams: every event of them is an object of its own
 EVENT_STREAM = "text/event-stream"
@@ -79,7 +83,9 @@ class Client:
     async def __aenter__(self) -> Self:
         key = self.endpoint.api_key
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self.connections + 1, keepalive_timeout=KEEP_ALIVE),
+            connector=aiohttp.TCPConnector(
+                limit=self.connections + 1, keepalive_timeout=KEEP_ALIVE, socket_factory=kept_alive
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=STREAM_BUFFER if self.endpoint.stream_from else WHOLE_BUFFER,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
@@ -139,7 +145,7 @@ class Client:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(Transient),
                 wait=pause,
-                stop=exhausted,
+                stop=Patience(),
                 before_sleep=lambda state: self.on_retry(),
                 reraise=True,
             ):
@@ -207,7 +213,7 @@ def understood(data: bytes, endpoint: Endpoint) -> Completion:
     """The completion in a 200 answer. Raises Transient where the server gave the request up."""
     try:
         completion = msgspec.json.decode(data, type=Completion)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ServerError(
             f"{endpoint.label} answered no OpenAI completion ({error}): {excerpt(data)}",
             f"check that {endpoint.model} is served by an OpenAI-compatible server",
@@ -257,7 +263,8 @@ def failure(status: int, data: bytes, retry_after: str | None, endpoint: Endpoin
         404: f"does the server serve {endpoint.model!r}, and does its URL end in /v1?",
     }
     remedy = remedies.get(status, "shorten the prompt or lower max_tokens" if "context" in said else "")
-    return Refused(f"{endpoint.label} refused a request for {endpoint.model!r} with {status}: {said}", remedy)
+    kind = Refused if status in REFUSALS else ServerError
+    return kind(f"{endpoint.label} refused a request for {endpoint.model!r} with {status}: {said}", remedy)
 
 
 def proxy_for(url: str) -> str | None:
@@ -278,7 +285,7 @@ def seconds_to_wait(header: str | None) -> float | None:
     """Retry-After, which is a number of seconds or a date."""
     if not header:
         return None
-    if header.strip().isdigit():
+    if header.strip().isdecimal():
         return min(float(header), LONGEST_WAIT)
     try:
         moment = email.utils.parsedate_to_datetime(header)
@@ -291,9 +298,29 @@ def pause(state: RetryCallState) -> float:
     """Seconds before the next attempt: the server's wish where it has one, else a growing random time."""
     error = state.outcome.exception() if state.outcome is not None else None
     wish = error.wait if isinstance(error, Transient) else None
-    return backoff(state) if wish is None else wish
+    return backoff(state) if wish is None else max(wish, min(backoff(state), LEAST_WAIT))
 
 
-def exhausted(state: RetryCallState) -> bool:
-    error = state.outcome.exception() if state.outcome is not None else None
-    return state.attempt_number >= (error.attempts if isinstance(error, Transient) else ATTEMPTS)
+class Patience:
+    """When to give one request up: failures of each kind have a number of their own."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[int] = Counter()
+
+    def __call__(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome is not None else None
+        most = error.attempts if isinstance(error, Transient) else ATTEMPTS
+        self.seen[most] += 1
+        return self.seen[most] >= most
+
+
+def kept_alive(address: AddrInfoType) -> socket.socket:
+    """A socket that notices within minutes that nobody is at its other end: an answer may take hours."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if family in (socket.AF_INET, socket.AF_INET6):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 20)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6)
+    return made

@@ -60,6 +60,8 @@ class Choice(msgspec.Struct):
             ]
         if found.tokens is None or found.token_logprobs is None:
             return None
+        if len(found.tokens) != len(found.token_logprobs):
+            return None
         return [
             (token.encode(), logprob or 0.0)
             for token, logprob in zip(found.tokens, found.token_logprobs, strict=True)

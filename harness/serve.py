@@ -397,7 +397,8 @@ def supervised(command: list[str], grace: float = GRACE) -> list[str]:
 def server_environment(engine: Engine, machine: Machine, mark: str) -> dict[str, str]:
     """The harness's environment without what would lead the server into our own packages, or tell
     it a key that is not its own."""
-    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", machine.engine("remote").api_key_env}
+    keys = {settings.api_key_env for settings in (machine.engine("remote"), *machine.engines.values())}
+    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", *keys}
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     return {**kept, **engine.environment(machine), "PYTHONUNBUFFERED": "1", MARK: mark}
 

@@ -13,6 +13,7 @@ from harness.completion import AnswerMessage, Choice, Completion, Logprobs, Toke
 from harness.errors import ServerError
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
+LARGEST_ANSWER = 2**30  # bytes: 100,000 tokens with their log-probabilities take some 20 MB
 LONGEST_LINE = 64 * 2**20  # bytes; an event with log-probabilities of many tokens stays far below
 
 
@@ -41,6 +42,10 @@ class BrokenStream(Exception):
 
 class Uncounted(ServerError):
     """A stream that says nowhere how many tokens it had."""
+
+
+class Endless(ServerError):
+    """More than any answer has."""
 
 
 class Delta(msgspec.Struct):
@@ -90,7 +95,7 @@ class Assembly:
             return
         try:
             chunk = self.decoder.decode(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BrokenStream(f"an event is no completion chunk ({error}): {shown(data)}") from error
         if len(chunk.error) and bytes(chunk.error) != b"null":
             raise BrokenStream(f"the server failed in the middle of its answer: {shown(bytes(chunk.error))}")
@@ -159,11 +164,17 @@ class Assembly:
 async def listened(pieces: AsyncIterator[bytes], listener: Listener = DEAF) -> Completion:
     """The completion that the bytes of an event stream make, heard by `listener` as it comes.
 
-    Raises BrokenStream where the stream ends before the completion does, or is none, and Uncounted.
+    Raises BrokenStream where the stream ends before the completion does, or is none, and Uncounted or
+    Endless.
     """
     found = Assembly(listener)
-    rest = b""
+    rest, size = b"", 0
     async for piece in pieces:
+        size += len(piece)
+        if size > LARGEST_ANSWER:
+            raise Endless(
+                f"a stream of more than {LARGEST_ANSWER:,} bytes came", "check what answers at its URL"
+            )
         data = rest + piece if rest else piece
         start = 0
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from harness.asking import Request
+from harness.errors import HarnessError
 from harness.types import Sampling
 
 UNFINISHED, INTERRUPTED = "unfinished", "interrupted"
@@ -72,14 +73,23 @@ class Slot:
         """Hands what was heard to the system, so that it outlives this process."""
         if not self.pieces:
             return
+        try:
+            self.write()
+        except OSError as error:  # not the server's failure: nothing is asked again for it
+            raise HarnessError(
+                f"{self.path}: {error.strerror}",
+                "everything generated so far is kept; make room, or make it writable, and go on",
+            ) from error
+
+    def write(self) -> None:
         if self.descriptor < 0:
             self.path.parent.mkdir(exist_ok=True)
             self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
             os.write(self.descriptor, self.header())
         data = "".join(self.pieces).encode("utf-8", "surrogatepass")
+        self.pieces, self.waiting, self.kept = [], 0, time.monotonic()
         while data:
             data = data[os.write(self.descriptor, data) :]
-        self.pieces, self.waiting, self.kept = [], 0, time.monotonic()
 
     def header(self) -> bytes:
         assert self.request is not None

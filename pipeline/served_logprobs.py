@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tenacity import AsyncRetrying, retry_if_exception_type
 
-from harness.client import Client, Refused, Transient, Unreachable, excerpt, exhausted, failure, pause
+from harness.client import Client, Patience, Refused, Transient, Unreachable, excerpt, failure, pause
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
 from harness.generate import Progress
@@ -96,7 +96,7 @@ class ServedLogprobs:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(Transient),
                 wait=pause,
-                stop=exhausted,
+                stop=Patience(),
                 before_sleep=lambda state: self.progress.advance(rows=0, failures=1),
                 reraise=True,
             ):

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tenacity import RetryCallState
 
 from harness.answering import Response, byte_lengths
 from harness.asking import Request, asked
 from harness.chat import ChatTemplate, load_template, opens_thinking, split_reasoning
-from harness.client import Client, Refused, seconds_to_wait
+from harness.client import Client, Patience, Refused, Transient, pause, seconds_to_wait, understood
+from harness.completion import Choice, Logprobs
 from harness.endpoint import Endpoint
 from harness.engines import OPENAI_PARAMETERS
 from harness.engines.vllm import vllm
@@ -121,7 +123,7 @@ def test_a_prompt_over_the_context_is_refused_once_and_not_asked_again() -> None
 
 
 def test_a_wrong_model_name_says_which() -> None:
-    with running() as endpoint, pytest.raises(Refused, match=r"404.*giant"):
+    with running() as endpoint, pytest.raises(ServerError, match=r"404.*giant"):
         complete(replace(endpoint, model="giant"), request())
 
 
@@ -276,3 +278,45 @@ def test_the_default_of_several_named_templates_is_taken(tmp_path: Any) -> None:
     template = load_template(tmp_path)
     assert template is not None
     assert template.render((Message(role="user", content="hi"),)) == "yes <s>"
+
+
+def failures(*errors: Transient) -> list[bool]:
+    """After which of these failures in a row a request is given up."""
+    patience, given_up = Patience(), []
+    for number, error in enumerate(errors, 1):
+        state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
+        state.attempt_number = number
+        state.set_exception((type(error), error, None))
+        given_up.append(patience(state))
+    return given_up
+
+
+def test_being_busy_for_long_is_no_reason_to_give_up_at_the_first_other_failure() -> None:
+    busy, broken = Transient("429", attempts=30), Transient("500")
+    assert not any(failures(*[busy] * 20, broken))
+    assert failures(*[broken] * 6) == [False] * 5 + [True]
+    assert failures(*[busy] * 30)[-1]
+
+
+def test_a_wish_for_no_pause_at_all_is_not_taken_at_its_word() -> None:
+    state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
+    error = Transient("429", wait=0.0, attempts=30)
+    state.set_exception((Transient, error, None))
+    state.attempt_number = 20
+    assert sum(pause(state) for _ in range(50)) > 1.0
+
+
+@pytest.mark.parametrize("header", ["²", "-1", "soon", ""])
+def test_a_retry_after_that_is_no_number_is_no_wish(header: str) -> None:
+    assert seconds_to_wait(header) is None
+
+
+@pytest.mark.parametrize("data", [b'{"choices": [{"text": "\xff"}]}', b'{"choices": [{"text": "a"', b"\xff"])
+def test_bytes_that_are_no_text_are_a_servers_fault_and_no_traceback(data: bytes) -> None:
+    with running() as endpoint, pytest.raises(ServerError, match="answered no OpenAI completion"):
+        understood(data, endpoint)
+
+
+def test_log_probabilities_of_another_number_than_the_tokens_are_none() -> None:
+    choice = Choice(text="ab", logprobs=Logprobs(tokens=["a", "b"], token_logprobs=[-1.0]))
+    assert choice.tokens is None

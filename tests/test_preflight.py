@@ -327,15 +327,17 @@ def test_every_replica_is_asked_and_one_that_differs_stops(model: Toy) -> None:
     assert "context" in found(differing, "replicas").observed
 
 
-def test_the_worst_of_the_replicas_counts() -> None:
-    def report(outcome: Any) -> Report:
-        return Report(
-            endpoint={}, replicas=1, checks=(Check(name="seed", outcome=outcome, observed=outcome),)
-        )
+def test_the_worst_of_the_replicas_counts_and_chance_is_no_difference() -> None:
+    def report(outcome: Any, stops: bool) -> Report:
+        check = Check(name="seed", outcome=outcome, observed=outcome, stops=stops)
+        return Report(endpoint={}, replicas=1, checks=(check,))
 
-    both = merged([report("passed"), report("failed")])
-    assert both.honoured == ()
-    assert failed(both) == ["seed", "replicas"]
+    noted = merged([report("passed", False), report("failed", False)])
+    assert noted.honoured == ()
+    assert (failed(noted), stopping(noted)) == (["seed"], [])
+    wanted = merged([report("passed", True), report("failed", True)])
+    assert failed(wanted) == ["seed", "replicas"]
+    assert failed(merged([report("passed", True), report("could not be told", True)])) == []
 
 
 def test_a_second_benchmark_on_a_warm_server_is_not_asked_for_again(model: Toy) -> None:

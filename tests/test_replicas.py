@@ -100,6 +100,16 @@ def test_a_request_that_one_server_refuses_is_not_handed_on(tmp_path: Path) -> N
         assert told(other)["asked"] <= len(WANTED)
 
 
+def test_a_replica_that_serves_another_model_is_lost_and_not_the_run(tmp_path: Path) -> None:
+    said: list[str] = []
+    with running("--delay", "0.02") as one, running(model="huge") as other:
+        both = replace(one, replicas=(replace(other, model="tiny"),))
+        generate(WANTED, both, tmp_path / "rows.jsonl", pace=Pace(requests=4), say=said.append)
+    assert texts(tmp_path / "rows.jsonl") == whole(tmp_path)
+    assert len(said) == 1
+    assert "404" in said[0]
+
+
 def test_the_supply_waits_for_what_may_come_back() -> None:
     async def run() -> list[str]:
         supply = Supply(iter([request("a"), request("b")]))

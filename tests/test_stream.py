@@ -175,6 +175,7 @@ def test_comments_and_other_fields_of_a_stream_say_nothing() -> None:
         b'data: {"error": {"message": "x"}}\n\n',
         b'data: {"error": "x", "choices": []}\n\n',
         b"data: \xff\xfe\n\n",
+        b'data: {"choices": [{"text": "\xff"}]}\n\n',
         b"data:\n\n",
     ],
 )

@@ -8,6 +8,7 @@ import functools
 import itertools
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +25,15 @@ OPENAI_PARAMETERS = ("temperature", "top_p")
 
 TENSOR_PARALLEL = ("--tensor-parallel-size", "-tp", "--tp", "--tp-size")
 DATA_PARALLEL = ("--data-parallel-size", "-dp", "--dp", "--dp-size")
+
+HARMLESS = (
+    *TENSOR_PARALLEL, *DATA_PARALLEL, "--dtype", "--gpu-memory-utilization", "--mem-fraction-static",
+    "--max-num-seqs", "--max-running-requests", "--max-model-len", "--context-length", "--stream-interval",
+    "--distributed-executor-backend", "--pipeline-parallel-size", "--swap-space", "--download-dir",
+    "--reasoning-parser", "--uvicorn-log-level", "--log-level", "--log-level-http", "--disable-log-stats",
+    "--enable-prefix-caching", "--no-enable-prefix-caching", "--max-num-batched-tokens",
+)  # fmt: skip
+"""Arguments that no text depends on, and those that are recorded by a name of their own."""
 
 STREAM_INTERVAL = 16
 """Tokens of one streamed event. Nobody reads along here, and every event costs both sides."""
@@ -165,7 +175,21 @@ class Engine:
             "version": self.version(machine),
             "dtype": self.dtype(machine),
             "tensor_parallel": str(self.tensor_parallel(machine, model)),
+            **({"arguments": told} if (told := telling(machine.engine(self.name).arguments)) else {}),
         }
+
+
+def telling(arguments: Sequence[str]) -> str:
+    """The arguments, with their values, that may change a text (a quantization, say); those that only say
+    where and how fast are left out."""
+    kept: list[str] = []
+    harmless = False
+    for word in arguments:
+        if word.startswith("-"):
+            harmless = word.partition("=")[0] in HARMLESS
+        if not harmless:
+            kept.append(word)
+    return " ".join(kept)
 
 
 def weight_bytes(model: Path) -> int:

@@ -130,7 +130,8 @@ def depends_on(endpoint: Endpoint, wanted: Wanted) -> Hashable:
     first = wanted.first
     servers = tuple((each.base_url, each.model, each.accepts, each.server) for each in all_of(endpoint))
     sampling = replace(wanted.sampling, max_tokens=0, draws=1, seed=0)
-    asked = (first.logprobs, first.effort, first.date, is_rendered(first, endpoint))
+    streamed = endpoint.streams(wanted.sampling.max_tokens)
+    asked = (first.logprobs, first.effort, first.date, is_rendered(first, endpoint), streamed)
     return servers, sampling, wanted.system, asked, wanted.seeds, wanted.prompt_logprobs
 
 

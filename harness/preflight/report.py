@@ -98,8 +98,14 @@ def merged(reports: Sequence[Report]) -> Report:
 
 
 def agree(checks: Sequence[Check]) -> bool:
-    """Whether replicas gave the same outcome and facts; the wording of an observation may differ."""
-    return all((check.outcome, check.facts) == (checks[0].outcome, checks[0].facts) for check in checks)
+    """Whether replicas told the same facts, and none failed where another passed and a run depends on it.
+
+    What only chance decides, or could not be told of one of them, is no difference.
+    """
+    told = [check.facts for check in checks if check.facts]
+    outcomes = {check.outcome for check in checks}
+    split = {"passed", "failed"} <= outcomes and any(check.stops for check in checks)
+    return not split and all(facts == told[0] for facts in told)
 
 
 def worst(checks: Iterable[Check]) -> Check:

@@ -1,6 +1,6 @@
 """Raw requests: what a preflight must see of an answer that a row does not keep."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type
 
 from harness import completion
 from harness.asking import Request, asked
-from harness.client import Client, Transient, Unreachable, excerpt, exhausted, failure, pause
+from harness.client import Client, Patience, Transient, Unreachable, excerpt, failure, pause
 from harness.endpoint import Endpoint
 from harness.types import Message, Sampling
 
@@ -166,22 +166,30 @@ class Wire:
 
     async def call(self, method: str, url: str, body: Any, kind: type[Read]) -> Read | Refusal:
         """Raises Unreachable where there is no answer at all, with the end of the server's log if it died."""
+        data = await self.persist(lambda number: self.attempt(method, url, body, number))
+        return data if isinstance(data, Refusal) else read(data, kind)
+
+    async def persist(self, attempt: Callable[[int], Awaitable[bytes | Refusal]]) -> bytes | Refusal:
+        """Tries again what can heal. Raises Unreachable where it does not."""
         data: bytes | Refusal = b""
         try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(Transient), wait=pause, stop=exhausted, reraise=True
+            async for turn in AsyncRetrying(
+                retry=retry_if_exception_type(Transient), wait=pause, stop=Patience(), reraise=True
             ):
-                with attempt:
-                    data = await self.attempt(method, url, body, attempt.retry_state.attempt_number)
+                with turn:
+                    data = await attempt(turn.retry_state.attempt_number)
         except Transient as error:
             self.endpoint.check()
             raise Unreachable(f"{self.endpoint.label} keeps failing: {error}") from error
-        return data if isinstance(data, Refusal) else read(data, kind)
+        return data
 
-    async def attempt(self, method: str, url: str, body: Any, number: int) -> bytes | Refusal:
+    async def attempt(
+        self, method: str, url: str, body: Any, number: int, *, begin: bool = False
+    ) -> bytes | Refusal:
+        """One attempt. With `begin` the answer is hung up on as soon as it begins."""
         try:
             async with self.client.session.request(method, url, json=body) as answer:
-                data = await answer.read()
+                data = b"" if begin and answer.status == 200 else await answer.read()
                 status, wish = answer.status, answer.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(f"{type(error).__name__}: {error}") from error
@@ -195,22 +203,16 @@ class Wire:
     async def accepts(self, request: Request) -> Refusal | None:
         """Whether the server begins to answer; it is hung up on at once, so that hardly a token is spent."""
         path, body = asked(request, self.endpoint)
-        url = f"{self.endpoint.base_url}{path}"
-        try:
-            async with self.client.session.post(url, json={**body, "stream": True}) as answer:
-                if answer.status == 200:
-                    return None
-                return Refusal(status=answer.status, said=excerpt(await answer.read()))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            said = f"{type(error).__name__}: {error}"
-            raise Unreachable(f"{self.endpoint.label} keeps failing: {said}") from error
+        url, streamed = f"{self.endpoint.base_url}{path}", {**body, "stream": True}
+        found = await self.persist(lambda number: self.attempt("POST", url, streamed, number, begin=True))
+        return found if isinstance(found, Refusal) else None
 
 
 def read(data: bytes, kind: type[Read]) -> Read | Refusal:
     """The answer, or a Refusal where a 200 is not what was asked for."""
     try:
         found = msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return Refusal(status=200, said=excerpt(data))
     empty = isinstance(found, Answer) and not found.choices
     return Refusal(status=200, said=excerpt(data)) if empty else found

@@ -21,7 +21,7 @@ from harness.errors import HarnessError, ServerError, UsageError
 from harness.machine import EngineSettings, Machine
 from harness.setup import ENVIRONMENTS, MARKER, build, environment_python, pins, recorded, set_up
 from harness.types import Sampling
-from tests.fakes.engine import request, running
+from tests.fakes.engine import FakeEngine, request, running
 
 PYTHON = Path(sys.executable)
 
@@ -67,6 +67,17 @@ def test_what_machine_toml_overrides_is_what_is_recorded() -> None:
     changed = machine(gpus=8, arguments=("--tensor-parallel-size=2", "--dtype", "float16"))
     assert (vllm.tensor_parallel(changed), vllm.dtype(changed)) == (2, "float16")
     assert (vllm.tensor_parallel(machine(gpus=8)), vllm.dtype(machine(gpus=8))) == (8, "bfloat16")
+
+
+def test_arguments_that_may_change_a_text_are_recorded_and_others_are_not() -> None:
+    def recorded_with(*arguments: str) -> dict[str, str]:
+        settings = EngineSettings(arguments=arguments)
+        return FakeEngine().fingerprint(Machine(gpus=8, engines={"fake": settings}))
+
+    quick = ("--tensor-parallel-size", "8", "--gpu-memory-utilization=0.8", "--max-num-seqs", "9")
+    assert recorded_with(*quick) == recorded_with()
+    fewer_bits = recorded_with("--quantization", "fp8", *quick)
+    assert fewer_bits == {**recorded_with(), "arguments": "--quantization fp8"}
 
 
 @pytest.mark.parametrize(
