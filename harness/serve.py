@@ -42,6 +42,7 @@ PORT_ATTEMPTS = 4
 POLL = 0.25
 TAIL_LINES = 20
 MARK = "DASD_HARNESS_SERVER"
+SECRETS = ("HARNESS_API_KEY", "RAY_AUTH_TOKEN", "VLLM_API_KEY")  # a foreign VLLM_API_KEY would lock us out
 ALWAYS_PASSED = ("PYTHONUNBUFFERED", "CUDA_VISIBLE_DEVICES")
 
 
@@ -398,7 +399,7 @@ def server_environment(engine: Engine, machine: Machine, mark: str) -> dict[str,
     """The harness's environment without what would lead the server into our own packages, or tell
     it a key that is not its own."""
     keys = {settings.api_key_env for settings in (machine.engine("remote"), *machine.engines.values())}
-    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", *keys}
+    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", *SECRETS, *keys}
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     return {**kept, **engine.environment(machine), "PYTHONUNBUFFERED": "1", MARK: mark}
 

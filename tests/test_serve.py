@@ -313,8 +313,10 @@ def test_a_server_learns_neither_our_packages_nor_the_key_of_a_remote(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    environment = server_environment(FakeEngine(), Machine(), "mark")
+    for name in ("OPENAI_API_KEY", "BATCH_KEY", "HARNESS_API_KEY", "VLLM_API_KEY", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "sk-secret")
+    machine = Machine(engines={"batch": EngineSettings(api_key_env="BATCH_KEY")})
+    environment = server_environment(FakeEngine(), machine, "mark")
     assert environment[MARK] == "mark"
     assert "PYTHONPATH" not in environment
     assert "sk-secret" not in environment.values()

@@ -6,6 +6,7 @@ argument list and in what they honour, and in nothing else.
 
 import functools
 import itertools
+import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ HARMLESS = (
     *TENSOR_PARALLEL, *DATA_PARALLEL, "--dtype", "--gpu-memory-utilization", "--mem-fraction-static",
     "--max-num-seqs", "--max-running-requests", "--max-model-len", "--context-length", "--stream-interval",
     "--distributed-executor-backend", "--pipeline-parallel-size", "--swap-space", "--download-dir",
+    "--api-key", "--hf-token", "--ssl-keyfile", "--ssl-certfile",
     "--reasoning-parser", "--uvicorn-log-level", "--log-level", "--log-level-http", "--disable-log-stats",
     "--enable-prefix-caching", "--no-enable-prefix-caching", "--max-num-batched-tokens",
 )  # fmt: skip
@@ -175,13 +177,27 @@ class Engine:
             "version": self.version(machine),
             "dtype": self.dtype(machine),
             "tensor_parallel": str(self.tensor_parallel(machine, model)),
+            **({"data_parallel": str(copies)} if (copies := self.shared_experts(machine, model)) > 1 else {}),
             **({"arguments": told} if (told := telling(machine.engine(self.name).arguments)) else {}),
         }
+
+    def shared_experts(self, machine: Machine, model: Path | None) -> int:
+        """Over how many copies the experts of a mixture are spread, which changes its sums; 1 for others."""
+        return self.data_parallel(machine, model) if model is not None and is_mixture(model) else 1
+
+
+def is_mixture(model: Path) -> bool:
+    """Whether a checkpoint is a mixture of experts."""
+    try:
+        config = json.loads((model / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return any(config.get(name) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
 
 
 def telling(arguments: Sequence[str]) -> str:
     """The arguments, with their values, that may change a text (a quantization, say); those that only say
-    where and how fast are left out."""
+    where and how fast, and keys, are left out."""
     kept: list[str] = []
     harmless = False
     for word in arguments:

@@ -78,6 +78,15 @@ def test_arguments_that_may_change_a_text_are_recorded_and_others_are_not() -> N
     assert recorded_with(*quick) == recorded_with()
     fewer_bits = recorded_with("--quantization", "fp8", *quick)
     assert fewer_bits == {**recorded_with(), "arguments": "--quantization fp8"}
+    assert recorded_with("--api-key", "secret", "--hf-token=secret") == recorded_with()
+
+
+def test_over_how_many_copies_experts_are_spread_is_recorded(tmp_path: Path) -> None:
+    here = Machine(gpus=8, engines={"fake": EngineSettings(arguments=("--tensor-parallel-size", "2"))})
+    (tmp_path / "config.json").write_text('{"num_experts": 128}')
+    assert FakeEngine().fingerprint(here, tmp_path)["data_parallel"] == "4"
+    (tmp_path / "config.json").write_text("{}")
+    assert "data_parallel" not in FakeEngine().fingerprint(here, tmp_path)
 
 
 @pytest.mark.parametrize(
