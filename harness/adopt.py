@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness.batch import batch_endpoint
+from harness.engines.batch import batch
 from harness.rows import drop_torn_line, key_of, keys_of, read_rows, read_wanted
 from harness.session import SESSION
 from harness.stage import Json
@@ -70,13 +72,21 @@ def adopt_draws(ask: "Ask", questions: list[str], out: Path, context: "Context")
         missing = (wanted - own) & keys_of(source / ROWS)
         if not missing or (own and session_of(out) != session_of(source)):
             continue
-        if missing != wanted - own and session_of(source) != context.endpoint(ask.service()).fingerprint:
+        if missing != wanted - own and session_of(source) != fingerprint_of(ask, context):
             continue
         if not own:
             (out / SESSION).write_bytes((source / SESSION).read_bytes())
         adopted += copy_rows(ask, source / ROWS, out / ROWS, missing)
         context.progress.say(f"  {len(missing):,} responses are there already, in {source.name}")
     return adopted
+
+
+def fingerprint_of(ask: "Ask", context: "Context") -> dict[str, str]:
+    """Of the engine that is going to write the rows. Its server is started, where one is."""
+    service = ask.service()
+    if service.engine == batch.name:
+        return batch_endpoint(context.served_name(service), ask.drawn, context.machine).fingerprint
+    return context.endpoint(service).fingerprint
 
 
 def copy_rows(ask: "Ask", source: Path, target: Path, keys: set[Key]) -> int:

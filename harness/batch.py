@@ -1,7 +1,11 @@
 """Asking by batch files: what is to be asked is written, what was answered is read.
 
-    batch/input-0001.jsonl     requests that no answer is there for yet
+    batch/input-0001.jsonl     requests that no answer is there for yet; never changed once it is written
     batch/output-….jsonl       answers, under any name that does not begin with "input-"
+    batch/collected.json       which files of answers the input files take into account
+
+An input file waits until a new file answers one of its requests; what is then left of it goes into another
+input file. So whoever works on one is never outrun by a second file with the same requests.
 
 The format is OpenAI's: a line is `{"custom_id", "method", "url", "body"}`, and an answer's
 `{"custom_id", "response": {"status_code", "body"}, "error"}` (platform.openai.com/docs/guides/batch);
@@ -10,6 +14,7 @@ vLLM's `run_batch` reads and writes it too. Answers become the very rows that th
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,13 +26,14 @@ import msgspec
 from harness.answering import Response, response
 from harness.asking import Request, asked
 from harness.batch_api import BatchApi
-from harness.client import Refused, Transient, understood
+from harness.client import Refused, Transient, accepted, excerpt
+from harness.completion import Completion
 from harness.endpoint import Endpoint
 from harness.engines import OPENAI_PARAMETERS
 from harness.engines.batch import batch
 from harness.errors import HarnessError, ServerError
 from harness.eventloop import run
-from harness.files import write_pieces
+from harness.files import write_json, write_pieces
 from harness.generate import SILENT, Progress
 from harness.machine import Machine
 from harness.rows import RowFile
@@ -38,10 +44,15 @@ from harness.types import Sampling
 Say = Callable[[str], None]
 
 FOLDER = "batch"
+COLLECTED = "collected.json"
+NUMBERED = re.compile(r"input-(\d+)\.jsonl")
 ROUNDS = 3  # what a provider let expire or refused is submitted again, so often in all
 MOST_LINES = 50_000
 MOST_BYTES = 200_000_000
 """Both are OpenAI's limits for one file."""
+
+NOT_READABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for what is no JSON, or not of the type: of these, only the first is its own."""
 
 
 class BatchPending(HarnessError):
@@ -66,6 +77,10 @@ class Line(msgspec.Struct):
     error: Fault | None = None
 
 
+LINE = msgspec.json.Decoder(Line)
+COMPLETION = msgspec.json.Decoder(Completion)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Where a line of an output file stands."""
@@ -75,14 +90,34 @@ class Place:
     size: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What the files of answers hold: where each stands; the ids in `fresh` files, which no earlier look
+    took into account; and each file's name and digest."""
+
+    places: dict[str, Place]
+    fresh: frozenset[str]
+    files: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posed:
+    """A request as a line of an input file, and its id there."""
+
+    custom_id: str
+    line: bytes
+
+
 @dataclass
 class Collected:
-    """What a look at the output files brought: rows, what was refused and why, what nobody asked for."""
+    """What a look at the output files brought: rows, what was refused and why, the input files that are
+    left with the number of their requests, and how many answers nobody asked for."""
 
     rows: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     left: list[Path] = field(default_factory=list)
     missing: int = 0
+    foreign: int = 0
 
 
 def ask_by_files(
@@ -95,37 +130,69 @@ def ask_by_files(
 ) -> Collected:
     """Turns the answers that are there into rows, and writes the requests that are left to input files.
 
-    An answer that is no completion is told of and asked for again. Raises ServerError where an answer is of
-    another model, and where rows of another engine are there.
+    An answer that is no completion is told of and asked for again. Input files that nobody has answered yet
+    stay as they are. Raises ServerError where an answer is of another model, and where rows of another
+    engine are there.
     """
     folder = rows.parent / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     found = Collected()
     with RowFile(rows) as file:
         check_session(rows.parent / SESSION, endpoint.fingerprint, has_rows=bool(file.keys))
-        places = answers(folder)
+        there = answers(folder)
+        waiting, needed, foreign = waiting_for(folder, there.fresh), set[Path](), set(there.fresh)
 
-        def unanswered() -> Iterator[Request]:
+        def unasked() -> Iterator[bytes]:
             for request in requests:
+                posed = pose(request, endpoint)
+                foreign.discard(posed.custom_id)
                 if not file.claim(request.key):
                     continue
-                if (place := places.get(custom_id(request))) is None:
-                    yield request
+                place, path = there.places.get(posed.custom_id), waiting.get(posed.custom_id)
+                row = collect(request, place, endpoint, found, told=path is not None)
+                if row is not None:
+                    file.append([row])
+                    progress.advance(rows=1, tokens=row.row.completion_tokens)
                     continue
-                try:
-                    row = answered(request, read_line(place), endpoint)
-                except (Refused, Transient) as fault:
-                    found.faults[fault_of(fault)] += 1
-                    yield request
-                    continue
-                file.append([row])
-                found.rows += 1
-                progress.advance(rows=1, tokens=row.row.completion_tokens)
+                found.missing += 1
+                if path is not None:
+                    needed.add(path)
+                else:
+                    yield posed.line
 
-        found.left, found.missing = write_inputs(unanswered(), endpoint, folder)
-    for reason, count in found.faults.most_common(5):
-        say(f"{count} of the answers are none, and are asked for again: {reason}")
+        found.left = sorted([*write_inputs(unasked(), folder), *needed])
+    found.foreign = len(foreign)
+    remove_inputs(folder, but=found.left)
+    write_json(folder / COLLECTED, there.files)
+    tell(found, say)
     return found
+
+
+def collect(
+    request: Request, place: Place | None, endpoint: Endpoint, found: Collected, *, told: bool
+) -> Response | None:
+    """The response that stands at a place, counted in `found`; None where there is none. A fault that was
+    told is not counted again."""
+    if place is None:
+        return None
+    try:
+        row = answered(request, read_line(place), endpoint)
+    except (Refused, Transient) as fault:
+        found.faults[fault_of(fault)] += not told
+        return None
+    found.rows += 1
+    return row
+
+
+def tell(found: Collected, say: Say) -> None:
+    for reason, count in found.faults.most_common(5):
+        if count:
+            say(f"{count} of the answers are none, and are asked for again: {reason}")
+    if found.foreign:
+        say(
+            f"{found.foreign:,} answers were ignored: they are to requests of another run (another model or "
+            "sampling, say), or to such as were answered before"
+        )
 
 
 def ask_in_batches(
@@ -137,7 +204,10 @@ def ask_in_batches(
     say: Say,
 ) -> None:
     """Asks for every request that `rows` does not hold yet, by files; where machine.toml names the
-    provider's URL, through its API. Raises BatchPending while answers are missing."""
+    provider's URL, through its API. Raises BatchPending while answers are missing.
+
+    Holds all requests in memory, which are looked through once a round; no answers.
+    """
     settings = machine.engine(batch.name)
     held = list(requests)
     for _ in range(ROUNDS):
@@ -183,97 +253,137 @@ def pending(found: Collected, folder: Path) -> BatchPending:
     )
 
 
-def custom_id(request: Request) -> str:
-    """A name of the question and draw that any provider takes: 32 hexadecimal digits."""
-    question, draw = request.key
-    return hashlib.sha256(f"{question}\0{draw}".encode()).hexdigest()[:32]
+def pose(request: Request, endpoint: Endpoint) -> Posed:
+    """The line of an input file. Its id is a name that any provider takes, 32 hexadecimal digits of a hash
+    of question, draw and all that is sent: an answer to anything else has another."""
+    path, body = asked(request, endpoint)
+    url = f"/v1{path}"
+    hashed = msgspec.json.encode((*request.key, url, body), order="sorted")
+    custom_id = hashlib.sha256(hashed).hexdigest()[:32]
+    line = {"custom_id": custom_id, "method": "POST", "url": url, "body": body}
+    return Posed(custom_id=custom_id, line=msgspec.json.encode(line) + b"\n")
 
 
-def answers(folder: Path) -> dict[str, Place]:
+# What was answered --------------------------------------------------------------------------
+
+
+def answers(folder: Path) -> Answers:
     """Where each answer stands; of several the last that is a completion, or the last."""
-    decoder = msgspec.json.Decoder(Line)
-    found: dict[str, Place] = {}
+    record = folder / COLLECTED
+    before = frozenset(msgspec.json.decode(record.read_bytes(), type=list[str]) if record.exists() else ())
+    places: dict[str, Place] = {}
     whole: set[str] = set()
+    fresh: set[str] = set()
+    files = []
     for path in sorted(folder.glob("*.jsonl")):
         if path.name.startswith("input-"):
             continue
-        with path.open("rb") as file:
-            start = 0
-            for line in file:
-                told = decoded(decoder, line)
-                good = told.response is not None and told.response.status_code == 200
-                if told.custom_id and (good or told.custom_id not in whole):
-                    found[told.custom_id] = Place(path=path, start=start, size=len(line))
-                if good:
-                    whole.add(told.custom_id)
-                start += len(line)
-    return found
+        digest, ids = hashlib.sha256(), set[str]()
+        for place, line in lines_of(path):
+            digest.update(line)
+            told = decoded(line)
+            good = completion_of(told) is not None
+            if told.custom_id and (good or told.custom_id not in whole):
+                places[told.custom_id] = place
+            if good:
+                whole.add(told.custom_id)
+            ids.add(told.custom_id)
+        files.append(f"{path.name} {digest.hexdigest()}")
+        fresh |= ids if files[-1] not in before else set()
+    return Answers(places=places, fresh=frozenset(fresh - {""}), files=files)
 
 
-def decoded(decoder: msgspec.json.Decoder[Line], line: bytes) -> Line:
-    """A line of an output file; one that is none, a torn last one say, answers nothing."""
+def lines_of(path: Path) -> Iterator[tuple[Place, bytes]]:
+    with path.open("rb") as file:
+        start = 0
+        for line in file:
+            yield Place(path=path, start=start, size=len(line)), line
+            start += len(line)
+
+
+def decoded(line: bytes) -> Line:
+    """A line of a file; one that is none, a torn last one say, has no id and answers nothing."""
     try:
-        return decoder.decode(line)
-    except msgspec.MsgspecError:
+        return LINE.decode(line)
+    except NOT_READABLE:
         return Line()
+
+
+def completion_of(line: Line) -> Completion | None:
+    """The completion that a line holds, whoever it is of; None where that is none, or was given up."""
+    if line.response is None or line.response.status_code != 200:
+        return None
+    try:
+        completion = COMPLETION.decode(line.response.body)
+    except NOT_READABLE:
+        return None
+    given_up = not completion.choices or completion.choices[0].finish_reason in ("abort", "error")
+    return None if given_up else completion
 
 
 def read_line(place: Place) -> Line:
     with place.path.open("rb") as file:
         file.seek(place.start)
-        return msgspec.json.decode(file.read(place.size), type=Line)
+        return decoded(file.read(place.size))
 
 
 def answered(request: Request, line: Line, endpoint: Endpoint) -> Response:
-    """The response. Raises Refused where the provider gave none, and as `client.understood` does."""
-    if line.response is None or line.response.status_code != 200:
-        told = line.error.message if line.error is not None else ""
-        status = line.response.status_code if line.response is not None else "no answer"
-        body = bytes(line.response.body)[:200].decode("utf-8", "replace") if line.response is not None else ""
-        raise Refused(f"{status}: {told or body}")
-    return response(request, understood(bytes(line.response.body), endpoint), endpoint, latency=0.0)
+    """The response. Raises Refused where the provider gave none, ServerError where it is of another model."""
+    completion = completion_of(line)
+    if completion is None:
+        raise Refused(refusal(line))
+    return response(request, accepted(completion, endpoint), endpoint, latency=0.0)
+
+
+def refusal(line: Line) -> str:
+    """Why a line answers nothing, in the provider's words."""
+    told = line.error.message if line.error is not None else ""
+    if line.response is None:
+        return f"no answer: {told}"
+    body = told or excerpt(bytes(line.response.body))
+    return f"{'no completion' if line.response.status_code == 200 else line.response.status_code}: {body}"
 
 
 def fault_of(error: Exception) -> str:
     return error.message if isinstance(error, ServerError) else str(error)
 
 
-def write_inputs(requests: Iterable[Request], endpoint: Endpoint, folder: Path) -> tuple[list[Path], int]:
-    """The input files of what is left, and how many requests they hold. Older ones are removed."""
+# What is left to ask ------------------------------------------------------------------------
+
+
+def waiting_for(folder: Path, fresh: frozenset[str]) -> dict[str, Path]:
+    """The input file of each request that stands in one which no fresh file of answers is about."""
+    waiting: dict[str, Path] = {}
+    for path in sorted(folder.glob("input-*.jsonl")):
+        ids = {decoded(line).custom_id for _, line in lines_of(path)}
+        if not ids & fresh:
+            waiting |= dict.fromkeys(ids - waiting.keys(), path)
+    return waiting
+
+
+def write_inputs(lines: Iterator[bytes], folder: Path) -> list[Path]:
+    """Writes the lines to new input files, each as long as it may be; holds one line at a time."""
+    there = (NUMBERED.fullmatch(path.name) for path in folder.glob("input-*.jsonl"))
+    number = max((int(named[1]) for named in there if named), default=0)
     written: list[Path] = []
-    count = 0
+    following = next(lines, None)
 
-    def lines() -> Iterator[bytes]:
-        nonlocal count
-        for request in requests:
-            count += 1
-            yield input_line(request, endpoint)
+    def part() -> Iterator[bytes]:
+        nonlocal following
+        count = size = 0
+        while following is not None:
+            count, size = count + 1, size + len(following)
+            if count > 1 and (count > MOST_LINES or size > MOST_BYTES):
+                return
+            yield following
+            following = next(lines, None)
 
-    for number, part in enumerate(parts(lines()), 1):
-        path = folder / f"input-{number:04d}.jsonl"
-        write_pieces(path, part)
-        written.append(path)
-    for path in folder.glob("input-*.jsonl"):
-        if path not in written:
-            path.unlink()
-    return written, count
-
-
-def input_line(request: Request, endpoint: Endpoint) -> bytes:
-    path, body = asked(request, endpoint)
-    line = {"custom_id": custom_id(request), "method": "POST", "url": f"/v1{path}", "body": body}
-    return msgspec.json.encode(line) + b"\n"
+    while following is not None:
+        written.append(folder / f"input-{number + len(written) + 1:04d}.jsonl")
+        write_pieces(written[-1], part())
+    return written
 
 
-def parts(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """The lines in lists that each fit into one file."""
-    part: list[bytes] = []
-    size = 0
-    for line in lines:
-        if part and (len(part) == MOST_LINES or size + len(line) > MOST_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(line)
-        size += len(line)
-    if part:
-        yield part
+def remove_inputs(folder: Path, but: list[Path]) -> None:
+    for path in set(folder.glob("input-*.jsonl")) - set(but):
+        path.unlink()

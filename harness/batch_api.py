@@ -1,8 +1,11 @@
 """A provider's batch API: input files are submitted, waited for, and their answers fetched.
 
 The paths are OpenAI's: `/files`, `/batches`, `/batches/{id}`, `/files/{id}/content`. What was submitted
-stands in batch/submitted.json, written before the next file goes out, and every batch carries the hash of
-its input, by which one is found again whose number was lost: nothing is paid for twice.
+stands in batch/submitted.json, written before the next file goes out, and every batch carries a mark, the
+hash of its input, by which one is found again whose number was lost: nothing is paid for twice.
+
+What was fetched of a batch is in batch/output-….jsonl, empty where it had no answers. The same input is
+submitted again once that file is there, with the number of the round in the mark.
 """
 
 import asyncio
@@ -11,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -41,10 +45,19 @@ class Batch(msgspec.Struct):
     metadata: dict[str, Any] | None = None
     errors: msgspec.Raw = msgspec.Raw()
 
+    @property
+    def dead(self) -> bool:
+        """Whether it ended and there is nothing to fetch."""
+        return self.status in ENDED and not (self.output_file_id or self.error_file_id)
+
 
 class Listed(msgspec.Struct):
     data: list[Batch] = []
     has_more: bool = False
+
+
+class Gone(ServerError):
+    """What is asked for is not there, or not any more."""
 
 
 class Busy(ServerError):
@@ -66,6 +79,7 @@ class BatchApi:
         self.base_url = base_url.rstrip("/")
         self.api_key = api_key
         self.poll = poll
+        self.provider = hashlib.sha256(self.base_url.encode()).hexdigest()[:8]
 
     async def __aenter__(self) -> Self:
         self.session = aiohttp.ClientSession(
@@ -87,39 +101,57 @@ class BatchApi:
         batches = [await self.submit(path) for path in inputs]
         outputs = []
         for path, batch in zip(inputs, batches, strict=True):
-            outputs += await self.fetch(path, await self.ended(batch, say))
+            outputs += await self.fetch(path, await self.ended(batch, say), say)
         return outputs
 
     async def submit(self, path: Path) -> str:
-        """The batch of an input file: a known one, or a new one."""
+        """The batch of an input file: a known one that runs or is not fetched yet, or a new one."""
         record = path.with_name(SUBMITTED)
         known: dict[str, str] = msgspec.json.decode(record.read_bytes()) if record.exists() else {}
         with path.open("rb") as file:
-            mark = hashlib.file_digest(file, "sha256").hexdigest()
-        if mark not in known:
-            known[mark] = await self.new_or_found(path, mark)
-            write_json(record, known)
-        return known[mark]
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        again = -1
+        while True:
+            again += 1
+            mark = f"{digest}-{again}" if again else digest
+            name = f"{self.provider}-{mark}"
+            batch = known.get(name) or await self.new_or_found(path, mark)
+            if batch is None or self.target(path, batch).exists():
+                continue
+            if name not in known:
+                write_json(record, known | {name: batch})
+            return batch
+
+    def target(self, path: Path, batch: str, kind: str = "output") -> Path:
+        """Where the answers or errors of a batch go, beside its input."""
+        return path.with_name(f"{kind}-{self.provider}-{quote(batch, safe='')}.jsonl")
 
     @persistent
-    async def new_or_found(self, path: Path, mark: str) -> str:
-        """Looks before each attempt: an answer that was lost on its way may have made the batch."""
-        return await self.found(mark) or await self.create(path, mark)
+    async def new_or_found(self, path: Path, mark: str) -> str | None:
+        """The batch with this mark, made where there is none; None where it has nothing to fetch. Looks
+        before each attempt: an answer that was lost on its way may have made the batch."""
+        batch = await self.found(mark)
+        if batch is None:
+            return await self.create(path, mark)
+        return None if batch.dead else batch.id
 
-    async def found(self, mark: str) -> str | None:
+    async def found(self, mark: str) -> Batch | None:
         """The batch that carries this mark, where the provider knows one."""
-        page = Listed(has_more=True)
-        while page.has_more:
-            after = f"&after={page.data[-1].id}" if page.data else ""
-            page = msgspec.json.decode(await self.call("GET", f"/batches?limit=100{after}"), type=Listed)
+        after = ""
+        while True:
+            answer = await self.call("GET", f"/batches?limit=100{after and f'&after={quote(after)}'}")
+            page = msgspec.json.decode(answer, type=Listed)
             for batch in page.data:
                 if (batch.metadata or {}).get(MARK) == mark:
-                    return batch.id
-        return None
+                    return batch
+            if not page.has_more or not page.data or page.data[-1].id == after:
+                return None
+            after = page.data[-1].id
 
     async def create(self, path: Path, mark: str) -> str:
         uploaded = msgspec.json.decode(await self.upload(path))
-        first = msgspec.json.decode(path.open("rb").readline())
+        with path.open("rb") as lines:
+            first = msgspec.json.decode(lines.readline())
         body = {
             "input_file_id": uploaded["id"],
             "endpoint": first["url"],
@@ -142,19 +174,34 @@ class BatchApi:
                 return now
             await asyncio.sleep(self.poll)
 
-    async def fetch(self, path: Path, batch: Batch) -> list[Path]:
-        """The answers and errors of a batch, beside its input. Raises ServerError where it failed whole."""
+    async def fetch(self, path: Path, batch: Batch, say: Callable[[str], None]) -> list[Path]:
+        """The answers and errors of a batch, beside its input. Raises ServerError where it failed whole.
+
+        The file of answers is there afterwards, whatever came: it says that this batch is done with.
+        """
+        found = [self.target(path, batch.id)]
+        await self.download(batch.output_file_id, found[0], say)
         if batch.status == "failed":
-            raise ServerError(f"the provider refused {path.name}: {excerpt(bytes(batch.errors))}")
-        found = []
-        for kind, file in (("output", batch.output_file_id), ("errors", batch.error_file_id)):
-            if file:
-                target = path.with_name(f"{kind}-{batch.id}.jsonl")
-                aside = target.with_suffix(".partial")
-                aside.write_bytes(await self.call("GET", f"/files/{file}/content"))
-                aside.rename(target)
-                found.append(target)
+            raise ServerError(
+                f"the provider refused {path.name}: {excerpt(bytes(batch.errors))}",
+                "mend what it says, and run the same command again: the file is then submitted anew",
+            )
+        if batch.error_file_id:
+            found.append(self.target(path, batch.id, "errors"))
+            await self.download(batch.error_file_id, found[1], say)
         return found
+
+    async def download(self, file: str | None, target: Path, say: Callable[[str], None]) -> None:
+        """Writes a provider's file to `target`, whole or not at all; an empty one where there is none, or
+        none any more."""
+        aside = target.with_suffix(".partial")
+        aside.write_bytes(b"")
+        if file:
+            try:
+                await self.call("GET", f"/files/{file}/content", into=aside)
+            except Gone as error:
+                say(f"what it answers is asked for again: {error.message}")
+        aside.rename(target)
 
     async def upload(self, path: Path) -> bytes:
         def form() -> aiohttp.FormData:
@@ -165,9 +212,9 @@ class BatchApi:
         return await self.once("POST", "/files", form=form)
 
     @persistent
-    async def call(self, method: str, path: str) -> bytes:
+    async def call(self, method: str, path: str, into: Path | None = None) -> bytes:
         """As `once`, tried again while that may help."""
-        return await self.once(method, path)
+        return await self.once(method, path, into=into)
 
     async def once(
         self,
@@ -175,18 +222,28 @@ class BatchApi:
         path: str,
         json: dict[str, Any] | None = None,
         form: Callable[[], aiohttp.FormData] | None = None,
+        into: Path | None = None,
     ) -> bytes:
-        """The body of one answer. Raises ServerError where the provider refuses, Busy where that can heal."""
+        """The body of one answer; a good one goes `into` a file, piece by piece, where one is named.
+
+        Raises Gone for 404, another ServerError where the provider refuses, Busy where that can heal.
+        """
         data = form() if form is not None else None
         try:
             async with self.session.request(method, f"{self.base_url}{path}", json=json, data=data) as answer:
+                if into is not None and answer.status < 400:
+                    with into.open("wb") as file:
+                        async for piece in answer.content.iter_any():
+                            file.write(piece)
+                    return b""
                 body = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Busy(f"{type(error).__name__}: {error}") from error
         if answer.status == 429 or answer.status >= 500:
             raise Busy(f"{answer.status}: {excerpt(body)}")
         if answer.status >= 400:
-            raise ServerError(
+            kind = Gone if answer.status == 404 else ServerError
+            raise kind(
                 f"the batch API refused {method} {path} with {answer.status}: {excerpt(body)}",
                 "does [engines.batch] base_url end in /v1, and does api_key_env name the key's variable?",
             )

@@ -7,25 +7,38 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from benchmarks.micro import micro_math
+from harness.adopt import adopt_draws
 from harness.asking import Request
-from harness.batch import BatchPending, ask_by_files, ask_in_batches, batch_endpoint, custom_id
+from harness.batch import BatchPending, ask_by_files, ask_in_batches, batch_endpoint
+from harness.batch_api import BatchApi
 from harness.engines.batch import batch
 from harness.errors import ServerError
+from harness.evaluate import Ask
+from harness.eventloop import run
+from harness.files import write_json, write_rows
 from harness.generate import SILENT, generate
 from harness.machine import EngineSettings, Machine
-from harness.rows import read_rows
-from harness.types import Generation
+from harness.progress import PlainProgress
+from harness.rows import keys_of, read_rows
+from harness.runs import Stored
+from harness.serve import ServerPool
+from harness.store import Context, RunStore
+from harness.types import Generation, Message
 from tests.fakes.engine import WARM, request, running
+from tests.pipeline.rows import row
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]
 WANTED = [request(f"q{question}", draw) for draw in range(3) for question in range(4)]
 
@@ -116,15 +129,14 @@ def test_what_is_no_answer_is_told_and_asked_again(tmp_path: Path) -> None:
     )
     with (tmp_path / "batch" / "output-1.jsonl").open("a") as file:
         file.write('{"custom_id": "' + lines[3]["custom_id"] + '", "response": {"sta')
-    with pytest.raises(ServerError, match="answered no OpenAI completion"):
-        collect(rows)
-    text = (tmp_path / "batch" / "output-1.jsonl").read_text().replace('{"choices": 7}', '{"choices": []}')
-    (tmp_path / "batch" / "output-1.jsonl").write_text(text.replace(lines[2]["custom_id"], "another's"))
     said = collect(rows)
     assert any("too long" in line for line in said)
     assert any("not in time" in line for line in said)
+    assert any('no completion: {"choices": 7}' in line for line in said)
+    assert any("1 answers were ignored" in line for line in said)
     assert len(inputs(rows)) == 12
     assert plain(rows) == {}
+    assert collect(rows) == []
 
 
 def test_a_late_refusal_does_not_replace_an_answer(tmp_path: Path) -> None:
@@ -150,15 +162,119 @@ def test_an_answer_of_another_model_is_refused(tmp_path: Path) -> None:
     assert not batch.is_model("gpt-oss", "gpt-os")
 
 
+@pytest.mark.parametrize(
+    ("answered", "same"),
+    [
+        ("gpt-4o", True),
+        ("gpt-4o-2024-08-06", True),
+        ("gpt-4o-20240806", True),
+        ("gpt-4o-0806", True),
+        ("gpt-4o-mini", False),
+        ("gpt-4o-mini-2024-07-18", False),
+        ("gpt-4o-2024-08-06-mini", False),
+        ("gpt-4o-32768", False),
+        ("gpt-4o2024-08-06", False),
+    ],
+)
+def test_only_a_date_may_follow_the_name_of_a_model(answered: str, same: bool) -> None:
+    assert batch.is_model("gpt-4o", answered) == same
+
+
+NO_ANSWERS: list[Callable[[dict[str, Any]], bytes]] = [
+    lambda body: b'{"error": {"message": "overloaded"}}',
+    lambda body: json.dumps({**body, "choices": []}).encode(),
+    lambda body: b'{"choices": [{"text": "\xff"}]}',
+    lambda body: json.dumps({**body, "choices": [{**body["choices"][0], "finish_reason": "abort"}]}).encode(),
+]
+
+
+@pytest.mark.parametrize("broken", NO_ANSWERS)
+def test_a_200_that_is_no_completion_stops_nothing_and_replaces_no_answer(
+    broken: Callable[[dict[str, Any]], bytes], tmp_path: Path
+) -> None:
+    rows = tmp_path / "generations.jsonl"
+    with running() as server:
+        collect(rows)
+        lines = [answer(line, server.base_url) for line in inputs(rows)]
+    put(rows, "output-1.jsonl", lines[1:])
+    (tmp_path / "batch" / "output-2.jsonl").write_bytes(
+        b"".join(
+            b'{"custom_id": "%s", "response": {"status_code": 200, "body": %s}}\n'
+            % (line["custom_id"].encode(), broken(line["response"]["body"]))
+            for line in lines
+        )
+    )
+    [said] = collect(rows)
+    assert said.startswith("1 of the answers are none")
+    assert len(plain(rows)) == 11
+    assert [line["custom_id"] for line in inputs(rows)] == [lines[0]["custom_id"]]
+
+
+def test_a_line_that_is_no_text_is_no_answer(tmp_path: Path) -> None:
+    rows = tmp_path / "generations.jsonl"
+    collect(rows)
+    (tmp_path / "batch" / "output-1.jsonl").write_bytes(
+        b'{"custom_id": "\xff\xfe"}\n\xff\n{"custom_id": 7}\n'
+        b'{"custom_id": "a", "error": {"message": "\xff"}}\n'
+        b'{"custom_id": "a", "response": {"status_code": 200, "body": %s}}\n' % (b"[" * 5000 + b"]" * 5000)
+    )
+    collect(rows)
+    assert len(inputs(rows)) == 12
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [request(each.question, each.draw, sampling=replace(WARM, temperature=0.5)) for each in WANTED],
+        [request(each.question, each.draw, sampling=replace(WARM, max_tokens=41)) for each in WANTED],
+        [request(each.question, each.draw, seed=each.seed + 1) for each in WANTED],
+        [request(each.question, each.draw, effort="high") for each in WANTED],
+    ],
+)
+def test_answers_of_another_run_answer_nothing(other: list[Request], tmp_path: Path) -> None:
+    rows = tmp_path / "generations.jsonl"
+    with running() as server:
+        collect(rows)
+        put(rows, "output-1.jsonl", [answer(line, server.base_url) for line in inputs(rows)])
+    [said] = collect(rows, other)
+    assert said.startswith("12 answers were ignored")
+    assert plain(rows) == {}
+    assert len(inputs(rows)) == 12
+
+
+def test_an_input_file_that_waits_is_not_touched_by_what_is_left_of_another(tmp_path: Path) -> None:
+    rows = tmp_path / "generations.jsonl"
+    collect(rows, WANTED[:6])
+    collect(rows)
+    folder = tmp_path / "batch"
+    first, second = inputs(rows)[:6], (folder / "input-0002.jsonl").read_bytes()
+    with running() as server:
+        put(rows, "output-1.jsonl", [answer(line, server.base_url) for line in first[1:]])
+        for _ in range(2):
+            collect(rows)
+            assert sorted(path.name for path in folder.glob("input-*")) == [
+                "input-0002.jsonl",
+                "input-0003.jsonl",
+            ]
+            assert (folder / "input-0002.jsonl").read_bytes() == second
+            assert inputs(rows)[6:] == first[:1]
+        put(rows, "output-2.jsonl", [answer(line, server.base_url) for line in inputs(rows)])
+        collect(rows)
+    assert len(plain(rows)) == 12
+    assert inputs(rows) == []
+
+
 def test_parameters_that_openai_does_not_know_go_out_only_where_they_mean_something() -> None:
     assert "top_k" not in batch_endpoint("tiny", WARM, Machine()).accepts
     assert "top_k" in batch_endpoint("tiny", replace(WARM, top_k=20), Machine()).accepts
 
 
-def test_every_request_has_a_name_of_its_own_that_says_nothing_else() -> None:
-    names = {custom_id(each) for each in WANTED}
-    assert len(names) == len(WANTED)
-    assert custom_id(request("a", 11)) != custom_id(request("a1", 1))
+def test_every_request_has_a_name_of_its_own_that_says_nothing_else(tmp_path: Path) -> None:
+    wanted = [*WANTED, request("a", 11), request("a1", 1)]
+    collect(tmp_path / "generations.jsonl", wanted)
+    names = {line["custom_id"] for line in inputs(tmp_path / "generations.jsonl")}
+    assert len(names) == len(wanted)
+    assert {len(name) for name in names} == {32}
 
 
 def test_a_file_is_full_at_the_providers_limit(tmp_path: Path) -> None:
@@ -166,6 +282,19 @@ def test_a_file_is_full_at_the_providers_limit(tmp_path: Path) -> None:
     many = [request("q", draw) for draw in range(50_001)]
     found = ask_by_files(many, endpoint(), rows)
     assert [sum(1 for _ in path.open("rb")) for path in found.left] == [50_000, 1]
+
+
+def test_input_files_are_not_held_in_memory(tmp_path: Path) -> None:
+    long = (Message(role="user", content="word " * 200_000),)
+    many = [request("q", draw, messages=long) for draw in range(48)]
+    tracemalloc.start()
+    try:
+        ask_by_files(many, endpoint(), tmp_path / "generations.jsonl")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "batch" / "input-0001.jsonl").stat().st_size > 48_000_000
+    assert peak < 16_000_000
 
 
 def test_without_a_provider_the_files_are_named_and_the_exit_code_says_wait(tmp_path: Path) -> None:
@@ -232,3 +361,130 @@ def test_a_key_that_is_missing_is_named(tmp_path: Path) -> None:
     with provider() as machine, pytest.raises(ServerError, match="401") as told:
         ask_in_batches(WANTED, endpoint(), tmp_path / "generations.jsonl", machine, SILENT, lambda text: None)
     assert "api_key_env" in told.value.remedy
+
+
+@pytest.mark.usefixtures("key")
+@pytest.mark.parametrize("switch", ["--expire-whole", "--fail"])
+def test_a_batch_that_answered_nothing_is_submitted_again(switch: str, tmp_path: Path) -> None:
+    """Also where it is known by its mark alone: the folder it was submitted from is lost."""
+    with provider(switch, "2", "--endless-pages") as machine:
+        for folder in ("lost", "kept", "kept"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            rows = tmp_path / folder / "generations.jsonl"
+            with contextlib.suppress(ServerError):
+                ask_in_batches(WANTED, endpoint(), rows, machine, SILENT, lambda text: None)
+            if folder == "lost":
+                made = calls(machine).count("create")
+        assert made == (1 if switch == "--fail" else 3)
+        assert calls(machine).count("create") == 3
+    assert len(plain(rows)) == 12
+
+
+@pytest.mark.usefixtures("key")
+def test_a_refused_batch_says_why_and_that_it_goes_out_again(tmp_path: Path) -> None:
+    rows = tmp_path / "generations.jsonl"
+    with provider("--fail", "1") as machine:
+        with pytest.raises(ServerError, match="too many enqueued tokens") as told:
+            ask_in_batches(WANTED, endpoint(), rows, machine, SILENT, lambda text: None)
+        assert "submitted anew" in told.value.remedy
+        ask_in_batches(WANTED, endpoint(), rows, machine, SILENT, lambda text: None)
+    assert len(plain(rows)) == 12
+
+
+@pytest.mark.usefixtures("key")
+def test_answers_that_the_provider_keeps_no_more_are_asked_for_again(tmp_path: Path) -> None:
+    rows, said = tmp_path / "generations.jsonl", list[str]()
+    with provider("--forget") as machine:
+        with pytest.raises(BatchPending):
+            ask_in_batches(WANTED, endpoint(), rows, machine, SILENT, said.append)
+        assert calls(machine).count("create") == 3
+    assert any("asked for again" in line and "no such file" in line for line in said)
+
+
+@pytest.mark.usefixtures("key")
+def test_what_one_provider_was_given_is_not_looked_for_at_another(tmp_path: Path) -> None:
+    rows = tmp_path / "generations.jsonl"
+    collect(rows)
+    [path] = (tmp_path / "batch").glob("input-*.jsonl")
+    with provider() as machine:
+        api_call(machine, lambda api: api.submit(path))
+    with provider() as machine:
+        ask_in_batches(WANTED, endpoint(), rows, machine, SILENT, lambda text: None)
+        assert calls(machine).count("create") == 1
+    assert len(plain(rows)) == 12
+
+
+@pytest.mark.usefixtures("key")
+def test_killed_while_one_of_two_batches_runs_it_pays_for_neither_twice(tmp_path: Path) -> None:
+    rows = tmp_path / "generations.jsonl"
+    collect(rows, WANTED[:6])
+    collect(rows)
+    first, second = sorted((tmp_path / "batch").glob("input-*.jsonl"))
+
+    async def until_killed(api: BatchApi) -> None:
+        begun = [await api.submit(path) for path in (first, second)]
+        await api.fetch(first, await api.ended(begun[0], print), print)
+
+    with provider("--expire", "1") as machine:
+        api_call(machine, until_killed)
+        ask_in_batches(WANTED, endpoint(), rows, machine, SILENT, lambda text: None)
+        assert calls(machine).count("create") == 3
+        assert len(plain(rows)) == 12
+        assert inputs(rows) == []
+    answered = [path.read_text().count("\n") for path in (tmp_path / "batch").glob("output-*.jsonl")]
+    assert sorted(answered) == [1, 5, 6]
+
+
+@pytest.mark.usefixtures("key")
+def test_answers_are_not_held_in_memory(tmp_path: Path) -> None:
+    large, target = tmp_path / "large.jsonl", tmp_path / "output-1.jsonl"
+    large.write_bytes(b"x" * 64_000_000)
+
+    async def there_and_back(api: BatchApi) -> int:
+        name = json.loads(await api.upload(large))["id"]
+        tracemalloc.start()
+        try:
+            await api.download(name, target, print)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    with provider() as machine:
+        assert api_call(machine, there_and_back) < 16_000_000
+    assert target.read_bytes() == large.read_bytes()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def api_call(machine: Machine, call: Callable[[BatchApi], Awaitable[T]]) -> T:
+    """What one session with the provider's API gives."""
+
+    async def session() -> T:
+        async with BatchApi(machine.engine("batch").base_url, "secret-key", 0.1) as api:
+            return await call(api)
+
+    return run(session())
+
+
+@pytest.mark.parametrize(("engine", "adopted"), [("batch", 8), ("vllm", 0)])
+def test_more_draws_begin_with_those_that_batch_files_brought(
+    engine: str, adopted: int, tmp_path: Path
+) -> None:
+    store, machine = RunStore(tmp_path), Machine()
+    fewer, more = asking(4), asking(8)
+    path, questions = store.path(fewer), [one.id for one in fewer.benchmark.load(None)]
+    path.mkdir(parents=True)
+    store.path(more).mkdir()
+    write_json(path / "identity.json", fewer.identity)
+    with ServerPool(machine) as pool:
+        context = Context(store, machine, PlainProgress(), pool)
+        told = batch_endpoint(context.served_name(fewer.service()), fewer.drawn, machine).fingerprint
+        write_json(path / "session.json", {**told, "engine": engine})
+        drawn = [replace(row("7", one), draw=draw) for draw in range(4) for one in questions]
+        write_rows(path / "generations.jsonl", drawn)
+        assert adopt_draws(more, questions, store.path(more), context) == adopted
+    assert len(keys_of(store.path(more) / "generations.jsonl")) == adopted
+
+
+def asking(draws: int) -> Ask:
+    benchmark = replace(micro_math, count=2, sampling=replace(micro_math.sampling, draws=draws))
+    return Ask(model=Stored(stored="served-1"), benchmark=benchmark, engine="batch")

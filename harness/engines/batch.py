@@ -5,12 +5,16 @@ machine.toml the harness submits them itself and fetches the answers (`api_key_e
 that holds the key), else whoever runs it does so by hand and runs the same command again.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from harness.engines import Engine
 from harness.machine import Machine
+
+DATE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})")
+"""What providers put behind a model's name: the day of a snapshot, with the year or (`-0613`) without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +29,10 @@ class Batch(Engine):
         return {"engine": self.name, "version": "unknown", "dtype": "unknown", "tensor_parallel": "unknown"}
 
     def is_model(self, served_as: str, answered: str) -> bool:
-        """Providers answer with the dated name of what they call by a short one."""
-        return answered == served_as or answered.startswith(f"{served_as}-")
+        """Providers answer with the dated name of what they call by a short one; anything else behind the
+        name (`-mini`) is another model."""
+        dated = answered.startswith(served_as) and DATE.fullmatch(answered, len(served_as))
+        return answered == served_as or bool(dated)
 
 
 batch = Batch()

@@ -42,7 +42,8 @@ async def create(request: web.Request) -> web.Response:
     lines = [json.loads(line) for line in state["files"][body["input_file_id"]].splitlines()]
     output, errors = [], []
     for place, line in enumerate(lines):
-        if len(state["batches"]) == 0 and place < options.expire:
+        earlier = len(state["batches"])
+        if (earlier == 0 and place < options.expire) or earlier < options.expire_whole:
             error = {"code": "batch_expired", "message": "not answered in time"}
             errors.append({"custom_id": line["custom_id"], "response": None, "error": error})
             continue
@@ -56,6 +57,8 @@ async def create(request: web.Request) -> web.Response:
         if rows:
             files[kind] = f"file-{kind}-{name}"
             state["files"][files[kind]] = "".join(json.dumps(row) + "\n" for row in reversed(rows)).encode()
+    if len(state["batches"]) < options.fail:
+        files = {}
     batch = {"id": name, "metadata": body["metadata"], "ready": time.monotonic() + options.seconds, **files}
     state["batches"][name] = batch
     if options.drop_reply and len(state["batches"]) == 1:
@@ -65,19 +68,28 @@ async def create(request: web.Request) -> web.Response:
     return web.json_response({"id": name, "status": "validating"})
 
 
+def shown(batch: dict[str, Any]) -> dict[str, Any]:
+    """A batch as it is at the moment."""
+    if time.monotonic() < batch["ready"]:
+        return {"id": batch["id"], "metadata": batch["metadata"], "status": "in_progress"}
+    if "output_file_id" not in batch and "error_file_id" not in batch:
+        return {**batch, "status": "failed", "errors": {"data": [{"message": "too many enqueued tokens"}]}}
+    return {**batch, "status": "expired" if "error_file_id" in batch else "completed"}
+
+
 async def look(request: web.Request) -> web.Response:
-    batch = request.app[STATE]["batches"][request.match_info["name"]]
-    ended = time.monotonic() >= batch["ready"]
-    status = "expired" if ended and "error_file_id" in batch else "completed" if ended else "in_progress"
-    shown = batch if ended else {"id": batch["id"], "metadata": batch["metadata"]}
-    return web.json_response({**shown, "status": status})
+    return web.json_response(shown(request.app[STATE]["batches"][request.match_info["name"]]))
 
 
 async def listed(request: web.Request) -> web.Response:
-    return web.json_response({"data": list(request.app[STATE]["batches"].values())})
+    request.app[STATE]["calls"].append("list")
+    batches = [shown(batch) for batch in request.app[STATE]["batches"].values()]
+    return web.json_response({"data": batches, "has_more": request.app[OPTIONS].endless_pages})
 
 
 async def content(request: web.Request) -> web.Response:
+    if request.app[OPTIONS].forget:
+        return web.json_response({"error": {"message": "no such file"}}, status=404)
     return web.Response(body=request.app[STATE]["files"][request.match_info["name"]])
 
 
@@ -90,6 +102,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--expire", type=int, default=0, help="answer not the first N of the first batch")
+    parser.add_argument("--expire-whole", type=int, default=0, help="answer nothing in the first N batches")
+    parser.add_argument("--fail", type=int, default=0, help="refuse the first N batches whole")
+    parser.add_argument("--endless-pages", action="store_true", help="say that more batches follow, always")
+    parser.add_argument("--forget", action="store_true", help="keep no files of answers")
     parser.add_argument("--busy", type=int, default=0, help="answer 429 to the first N uploads")
     parser.add_argument("--seconds", type=float, default=0.3, help="that a batch takes")
     parser.add_argument("--drop-reply", action="store_true", help="make the first batch and say nothing")
