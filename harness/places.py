@@ -3,17 +3,23 @@
     ["2024-I-1",3,204812]
 
 A help, never the truth: with it, what eight gigabytes of rows hold is known in a moment. It may lack the
-last rows, and where it does not fit the rows it counts for nothing: what it does not tell is read from
-them. It may be removed at any time.
+last rows, and where it is damaged or its last place is not that of its row it counts for nothing: what it
+does not tell is read from them. The other places are compared as their rows are read (`rows.read_spans`).
+It may be removed at any time.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
 from harness.files import write_pieces
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what they should be. Bad UTF-8 in a string is no MsgspecError,
+nor is nesting without end."""
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -43,32 +49,33 @@ def write(rows: Path, places: Iterable[Place]) -> Path:
     return file_of(rows)
 
 
+def forget(rows: Path) -> None:
+    """Removes the places, where that is allowed: they are written anew with the next rows."""
+    with suppress(OSError):
+        file_of(rows).unlink()
+
+
 def told(rows: Path) -> list[Place]:
     """The places that are written down, as far as they fit the rows; none where that is not sure.
 
     They fit where they go up, and where the last of them that the rows reach is that of a row: a file of
     other rows, or one from which a line was taken, has another row there, or none.
     """
-    found = list(written(file_of(rows)))
+    found = written(file_of(rows))
     size = rows.stat().st_size if found else 0
     while found and found[-1].end > size:
         found.pop()
-    rising = all(before.end < after.end for before, after in pairwise(found))
+    rising = all(before < after for before, after in pairwise([0, *(place.end for place in found)]))
     return found if found and rising and stands(found, rows) else []
 
 
-def written(file: Path) -> Iterator[Place]:
-    """The places of a file, up to the first line that is torn."""
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        return
+def written(file: Path) -> list[Place]:
+    """The places of a file, but for a torn last line; none where it cannot be read or is damaged."""
     decoder = msgspec.json.Decoder(Place)
-    for line in content.split(b"\n")[:-1]:
-        try:
-            yield decoder.decode(line)
-        except msgspec.MsgspecError:
-            return
+    try:
+        return [decoder.decode(line) for line in file.read_bytes().split(b"\n")[:-1]]
+    except (OSError, *UNREADABLE):
+        return []
 
 
 def stands(places: list[Place], rows: Path) -> bool:
@@ -79,6 +86,6 @@ def stands(places: list[Place], rows: Path) -> bool:
         line = file.read(last.end - start)
     try:
         key = msgspec.json.decode(line, type=Keyed)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return False
     return line.find(b"\n") == len(line) - 1 and (key.question, key.draw) == (last.question, last.draw)

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
@@ -16,13 +16,14 @@ import msgspec
 
 from harness import places, tokens
 from harness.errors import DataError
-from harness.places import Place
+from harness.places import UNREADABLE, Place
 from harness.tokens import TokenFile
 
 if TYPE_CHECKING:
     from harness.answering import Response
 
 T = TypeVar("T")
+Row = TypeVar("Row", bound="Keyed")
 Wanted = Callable[[tuple[str, int]], bool]
 
 READ_AT_ONCE = 1 << 20
@@ -30,6 +31,9 @@ READ_AT_ONCE = 1 << 20
 
 LOOKED_AGAIN = 0.2
 """Seconds after which a file that another thread writes is looked at again."""
+
+
+FRESH = "remove this line, or the file, and run the same command again"
 
 
 class Key(msgspec.Struct):
@@ -61,8 +65,11 @@ class RowFile:
     """The append-only file of generations, with the places of its rows, and tokens.arrow beside it where
     tokens come with them.
 
-    The only writer of all three while it is open.
+    The only writer of all three while it is open. Once a write has failed nothing more is written: what
+    came after it would not stand where it seems to.
     """
+
+    failure: BaseException | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -103,8 +110,20 @@ class RowFile:
         """Writes rows and hands them to the system at once, so that they outlive this process.
 
         Their tokens go first, their places last: of a row that is there nothing is missing, and no place
-        is told that is not there.
+        is told that is not there. Where writing fails, the torn row is cut off, and the same error is raised
+        for all that is appended later.
         """
+        if self.failure is not None:
+            raise self.failure
+        try:
+            self._write(responses)
+        except BaseException as error:
+            self.failure = error
+            with suppress(OSError):  # whoever opens the file next cuts it off
+                drop_torn_line(self.path)
+            raise
+
+    def _write(self, responses: "Iterable[Response]") -> None:
         rows, ends = bytearray(), []
         for response in responses:
             if response.tokens is not None:
@@ -112,12 +131,17 @@ class RowFile:
             self.encoder.encode_into(response.row, rows, len(rows))
             rows += b"\n"
             ends.append(Place(*key_of(response.row), self.end + len(rows)))
-        self.end += len(rows)
         write_all(self.descriptor, rows)
-        write_all(self.places, places.lines(ends))
+        self.end += len(rows)
+        try:
+            write_all(self.places, places.lines(ends))
+        except BaseException:
+            places.forget(self.path)
+            raise
 
 
 def write_all(descriptor: int, content: bytes | bytearray) -> None:
+    """Writes all of it: the system may take a part at a time, and does where a disk becomes full."""
     left = memoryview(content)
     while left:
         left = left[os.write(descriptor, left) :]
@@ -133,7 +157,12 @@ def spans_of(rows: Path) -> Iterator[Span]:
 
     Reading takes a second for each gigabyte. Raises DataError as `read_rows` does.
     """
-    start, known = 0, places.told(rows)
+    return spans_after(rows, places.told(rows))
+
+
+def spans_after(rows: Path, known: list[Place]) -> Iterator[Span]:
+    """The rows that stand at the known places, then those that follow them, which are read."""
+    start = 0
     for number, place in enumerate(known, start=1):
         yield Span(sys.intern(place.question), place.draw, start, place.end, number)
         start = place.end
@@ -193,28 +222,53 @@ def lines_from(path: Path, start: int = 0) -> Iterator[bytes]:
             yield line
 
 
-def read_wanted(path: Path, kind: type[T], wanted: Wanted) -> Iterator[T]:
+def read_wanted(path: Path, kind: type[Row], wanted: Wanted) -> Iterator[Row]:
     """The rows whose keys are wanted, in the file's order.
 
     Raises DataError as `read_rows` does.
     """
-    return read_spans(path, kind, (span for span in spans_of(path) if wanted(key_of(span))))
+    return read_spans(path, kind, lambda spans: (span for span in spans if wanted(key_of(span))))
 
 
-def read_in_order(path: Path, kind: type[T]) -> Iterator[T]:
+def read_in_order(path: Path, kind: type[Row]) -> Iterator[Row]:
     """The rows by question and draw, whatever the order in which they came; one in memory.
 
     Raises DataError as `read_rows` does.
     """
-    return read_spans(path, kind, sorted(spans_of(path)))
+    return read_spans(path, kind, sorted)
 
 
-def read_spans(path: Path, kind: type[T], spans: Iterable[Span]) -> Iterator[T]:
+def read_spans(
+    path: Path, kind: type[Row], choose: Callable[[Iterator[Span]], Iterable[Span]]
+) -> Iterator[Row]:
+    """The rows of the chosen spans, in their order.
+
+    Where another row stands at one of them, the places are removed, and what was not given yet is found
+    by reading the file.
+    """
+    given = set[tuple[str, int]]()
+    try:
+        for row in rows_at(path, kind, choose(spans_of(path))):
+            given.add(key_of(row))
+            yield row
+        return
+    except DataError:
+        if not places.told(path):
+            raise
+    places.forget(path)
+    rest = choose(spans_after(path, []))
+    yield from rows_at(path, kind, (span for span in rest if key_of(span) not in given))
+
+
+def rows_at(path: Path, kind: type[Row], spans: Iterable[Span]) -> Iterator[Row]:
     decoder = msgspec.json.Decoder(kind)
     with path.open("rb") as file:
         for span in spans:
             file.seek(span.start)
-            yield decode(decoder, file.read(span.end - span.start), path, span.number)
+            row = decode(decoder, file.read(span.end - span.start), path, span.number)
+            if key_of(row) != key_of(span):
+                raise DataError(f"{path}, line {span.number}: not the row of {key_of(span)}", FRESH)
+            yield row
 
 
 def follow_rows(
@@ -247,8 +301,8 @@ def key_of(row: Keyed) -> tuple[str, int]:
 def decode(decoder: msgspec.json.Decoder[T], line: bytes, path: Path, number: int) -> T:
     try:
         return decoder.decode(line)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path}, line {number}: not a {decoder.type.__name__} ({error})",
-            "remove this line, or the file, and run the same command again",
+            FRESH,
         ) from error

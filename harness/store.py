@@ -43,6 +43,9 @@ from harness.types import Sampling
 Row = TypeVar("Row")
 State = Literal["done", "partial", "missing"]
 MANIFEST = "stage.json"
+CHECKED_AGAIN = 0.5
+"""Seconds after which who waits for another process looks whether everything was told to stop."""
+
 UNWRITABLE = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
 )  # fmt: skip
@@ -195,7 +198,7 @@ class RunStore:
         path = self.path(stage)
         if self.state(stage) == "done":
             return path
-        with writable(self.root), self.locked(stage, context.progress.say):
+        with writable(self.root), self.locked(stage, context.progress.say, context.floor.check):
             if self.state(stage) == "done":
                 return path
             path.mkdir(parents=True, exist_ok=True)
@@ -217,8 +220,13 @@ class RunStore:
         return path
 
     @contextmanager
-    def locked(self, stage: Stage, say: Callable[[str], None]) -> Iterator[None]:
-        """Holds the stage's lock; the kernel releases it when a process dies."""
+    def locked(
+        self, stage: Stage, say: Callable[[str], None], check: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """Holds the stage's lock; the kernel releases it when a process dies.
+
+        While another process holds it, `check` is called now and then, and may raise to end the wait.
+        """
         locks = self.stages / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / stage.key)
@@ -226,7 +234,8 @@ class RunStore:
             lock.acquire(timeout=0)
         except Timeout:
             say(f"{stage.key}: another process is building it; waiting")
-            lock.acquire()
+            while not acquired(lock):
+                check()
         try:
             yield
         finally:
@@ -271,6 +280,15 @@ class RunStore:
         if not (link.is_symlink() and link.readlink() == target):
             link.unlink(missing_ok=True)
             link.symlink_to(target)
+
+
+def acquired(lock: FileLock) -> bool:
+    """Whether it could be had within `CHECKED_AGAIN`."""
+    try:
+        lock.acquire(timeout=CHECKED_AGAIN)
+    except Timeout:
+        return False
+    return True
 
 
 def row_count(path: Path) -> int | None:

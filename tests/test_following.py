@@ -159,6 +159,29 @@ def test_an_interruption_stops_followers_and_keeps_what_they_have(store: RunStor
     assert store.state(see) == "partial"
 
 
+def test_an_interruption_ends_a_follower_that_waits_for_another_process(
+    store: RunStore, context: Context
+) -> None:
+    see = See(grown=Grow(name="a", end="interrupted"))
+    raised: list[BaseException] = []
+
+    def build() -> None:
+        try:
+            Runner(store, context).build("demo", {"see": see})
+        except KeyboardInterrupt as error:
+            raised.append(error)
+
+    with store.locked(see, context.progress.say):
+        building = threading.Thread(target=build)
+        building.start()
+        building.join(PATIENCE / 4)
+        ended = not building.is_alive()
+    building.join()
+    assert ended
+    assert len(raised) == 1
+    assert store.state(see) == "missing"
+
+
 def test_an_input_that_nobody_builds_is_not_waited_for(store: RunStore, context: Context) -> None:
     with pytest.raises(StageError, match="not complete"):
         store.build(See(grown=Grow(name="a")), context)

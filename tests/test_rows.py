@@ -1,7 +1,9 @@
 """Files of rows: what is read of them after a crash at any byte, and while they grow."""
 
+import resource
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +39,21 @@ def written(path: Path, keys: Iterable[tuple[str, int]] = KEYS) -> Path:
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     return written(tmp_path / "generations.jsonl")
+
+
+@contextmanager
+def full_at(size: int) -> Iterator[None]:
+    """No file grows beyond so many bytes: the system writes what fits, and then fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def response(question: str, draw: int) -> Response:
+    return Response(row=replace(row("x", question), draw=draw))
 
 
 def scanned(path: Path) -> list[tuple[str, int]]:
@@ -135,3 +152,90 @@ def test_of_a_followed_file_only_what_is_wanted_is_decoded(rows: Path) -> None:
     rows.write_bytes(b'{"question": "q", "draw": 0, "rubbish": true}\n' + rows.read_bytes())
     found = follow_rows(rows, Generation, ended, lambda key: key[0] == "a")
     assert [one.draw for one in found if one is not None] == [1, 0]
+
+
+def test_nothing_is_appended_to_a_torn_row(rows: Path) -> None:
+    """The disk is full in the middle of a row, and has room again for the next."""
+    with RowFile(rows) as file:
+        with full_at(rows.stat().st_size + 900), pytest.raises(OSError, match="too large"):
+            file.append([response("c", draw) for draw in range(9)])
+        with pytest.raises(OSError, match="too large"):
+            file.append([response("d", 0)])
+    kept = scanned(rows)
+    assert kept == [*KEYS, *(("c", draw) for draw in range(len(kept) - 4))]
+    assert 4 < len(kept) < 13
+    written(rows, [("c", draw) for draw in range(9) if ("c", draw) not in keys_of(rows)])
+    assert scanned(rows) == [*KEYS, *(("c", draw) for draw in range(9))]
+
+
+def test_no_place_is_skipped_where_places_could_not_be_written(tmp_path: Path) -> None:
+    """The disk had room for the row. (Blanks make the file of places the longer one.)"""
+    rows = written(tmp_path / "generations.jsonl", [("a", 0)])
+    told = places.file_of(rows)
+    with RowFile(rows) as file:
+        with told.open("ab") as padded:
+            padded.write(b" " * 100_000)
+        with full_at(100_010), pytest.raises(OSError, match="too large"):
+            file.append([response("b", 0)])
+        with pytest.raises(OSError, match="too large"):
+            file.append([response("c", 0)])
+    assert keys_of(rows) == {("a", 0), ("b", 0)} == set(scanned(rows))
+    assert count_rows(rows) == 2
+
+
+def test_bytes_that_are_no_text_are_told_with_their_line(rows: Path) -> None:
+    places.file_of(rows).unlink()
+    rows.write_bytes(rows.read_bytes() + b'{"question": "\xff", "draw": 0}\n')
+    for read in (
+        keys_of,
+        lambda path: list(read_rows(path, Key)),
+        lambda path: list(read_in_order(path, Key)),
+    ):
+        with pytest.raises(DataError, match="line 5"):
+            read(rows)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'["\xff",0,9]\n',
+        b'["b",0,-9]\n["a",1,-5]\n',
+        b'["b",0,-9]\n["a",1,200]\n',
+        b'["b",0,99999999999999999999999]\n',
+        b"[" * 100_000 + b"\n",
+        b"\x00" * 50 + b"\n",
+    ],
+)
+def test_damaged_places_are_no_places(rows: Path, damage: bytes) -> None:
+    told = places.file_of(rows).read_bytes()
+    for content in (damage, told + damage, damage + told):
+        places.file_of(rows).write_bytes(content)
+        assert keys_of(rows) == set(KEYS)
+        assert count_rows(rows) == 4
+
+
+def test_places_that_cannot_be_read_are_no_places(rows: Path) -> None:
+    places.file_of(rows).unlink()
+    places.file_of(rows).mkdir()
+    assert keys_of(rows) == set(KEYS)
+
+
+def test_rows_that_were_put_in_another_order_are_found(rows: Path) -> None:
+    """The last one stands where it stood, so that the places seem to fit."""
+    lines = rows.read_bytes().splitlines(keepends=True)
+    rows.write_bytes(b"".join([lines[2], lines[1], lines[0], lines[3]]))
+    assert len(lines[0]) != len(lines[2])
+    assert [(one.question, one.draw) for one in read_in_order(rows, Generation)] == sorted(KEYS)
+    assert scanned(rows) == [
+        (one.question, one.draw) for one in read_wanted(rows, Generation, KEYS.__contains__)
+    ]
+
+
+def test_rows_of_one_length_that_changed_places_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    keys = [("a", 0), ("b", 0), ("c", 0)]
+    rows = written(tmp_path / "generations.jsonl", keys)
+    lines = rows.read_bytes().splitlines(keepends=True)
+    rows.write_bytes(b"".join([lines[1], lines[0], lines[2]]))
+    [found] = read_wanted(rows, Generation, {("b", 0)}.__contains__)
+    assert found.text == "b\u20280"
+    assert [one.text for one in read_in_order(rows, Generation)] == ["a\u20280", "b\u20280", "c\u20280"]
