@@ -67,14 +67,14 @@ class Answer(msgspec.Struct):
 
 
 class Fault(msgspec.Struct):
-    code: str | None = None
-    message: str = ""
+    message: str
 
 
 class Line(msgspec.Struct):
     custom_id: str = ""
     response: Answer | None = None
-    error: Fault | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
+    """OpenAI's is a Fault; others have shapes of their own."""
 
 
 LINE = msgspec.json.Decoder(Line)
@@ -337,11 +337,18 @@ def answered(request: Request, line: Line, endpoint: Endpoint) -> Response:
 
 def refusal(line: Line) -> str:
     """Why a line answers nothing, in the provider's words."""
-    told = line.error.message if line.error is not None else ""
+    told = "" if bytes(line.error) == b"null" else fault_in(line.error)
     if line.response is None:
         return f"no answer: {told}"
     body = told or excerpt(bytes(line.response.body))
     return f"{'no completion' if line.response.status_code == 200 else line.response.status_code}: {body}"
+
+
+def fault_in(error: msgspec.Raw) -> str:
+    try:
+        return msgspec.json.decode(error, type=Fault).message
+    except NOT_READABLE:
+        return excerpt(bytes(error))
 
 
 def fault_of(error: Exception) -> str:

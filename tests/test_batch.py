@@ -124,6 +124,8 @@ def test_what_is_no_answer_is_told_and_asked_again(tmp_path: Path) -> None:
             {"custom_id": lines[0]["custom_id"], "response": refused, "error": None},
             {"custom_id": lines[1]["custom_id"], "response": None, "error": expired},
             {"custom_id": lines[2]["custom_id"], "response": {"status_code": 200, "body": {"choices": 7}}},
+            {"custom_id": lines[4]["custom_id"], "error": {"error": {"message": "no memory", "code": 500}}},
+            {"custom_id": lines[5]["custom_id"], "error": {"message": "no room", "code": 507}},
             {"custom_id": "nobody's", "response": {"status_code": 200, "body": {}}, "error": None},
         ],
     )
@@ -133,6 +135,8 @@ def test_what_is_no_answer_is_told_and_asked_again(tmp_path: Path) -> None:
     assert any("too long" in line for line in said)
     assert any("not in time" in line for line in said)
     assert any('no completion: {"choices": 7}' in line for line in said)
+    assert any("no memory" in line for line in said)
+    assert any("no room" in line for line in said)
     assert any("1 answers were ignored" in line for line in said)
     assert len(inputs(rows)) == 12
     assert plain(rows) == {}
