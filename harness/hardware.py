@@ -2,12 +2,13 @@
 
 import functools
 import math
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.machine import Machine
+from harness.machine import Machine, visible_gpus
 
 MEMORY_OF_AN_H100 = 80e9
 USABLE = 0.9  # of a GPU's memory
@@ -43,12 +44,14 @@ def gpus_to_hold(needed: float, gpu_bytes: float) -> int:
 
 @functools.cache
 def gpu_lines() -> list[tuple[str, str]]:
-    """Name and memory in MiB of each GPU that the driver lists."""
+    """Name and memory in MiB of each GPU that the driver lists and CUDA_VISIBLE_DEVICES leaves."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = told.stdout.splitlines() if told.returncode == 0 else []
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        lines = [lines[place] for place in visible_gpus() if place < len(lines)]
     pairs = [line.rpartition(", ")[::2] for line in lines]
     return [(name, memory) for name, memory in pairs if memory.strip().isdigit()]
 

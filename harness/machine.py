@@ -5,6 +5,7 @@ default, so no file is needed. Settings that could change a number belong to sta
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tomllib
@@ -27,11 +28,45 @@ def default_environments() -> Path:
 
 
 def count_gpus() -> int:
-    """NVIDIA GPUs that the driver lists; 0 where there is no driver."""
+    """NVIDIA GPUs that a program here sees: those that the driver lists (0 where there is no driver), or
+    as many of them as CUDA_VISIBLE_DEVICES leaves."""
+    return len(visible_gpus())
+
+
+def visible_gpus() -> list[int]:
+    """The driver's indices of the GPUs that a program here sees, one for each part of a GPU (MIG)."""
+    gpus = listed_gpus()
+    said = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if said is None:
+        return list(range(len(gpus)))
+    found = []
+    for entry in map(str.strip, said.split(",")):
+        place = next((place for place, names in enumerate(gpus) if is_of(entry, place, names)), None)
+        if place is None:  # CUDA, too, ends at the first entry that names no GPU: "", "-1"
+            break
+        found.append(place)
+    return found
+
+
+def is_of(entry: str, place: int, names: list[str]) -> bool:
+    """Whether an entry of CUDA_VISIBLE_DEVICES means the GPU: its index, or the beginning of a UUID."""
+    if entry.isascii() and entry.isdigit():
+        return int(entry) == place
+    return entry.startswith(("GPU-", "MIG-")) and any(name.startswith(entry) for name in names)
+
+
+def listed_gpus() -> list[list[str]]:
+    """The UUIDs of each GPU that the driver lists, its parts' after its own."""
     if shutil.which("nvidia-smi") is None:
-        return 0
+        return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
-    return sum(line.startswith("GPU ") for line in listed.splitlines())
+    found: list[list[str]] = []
+    for line in listed.splitlines():
+        if line.startswith("GPU "):
+            found.append([])
+        if found:
+            found[-1] += re.findall(r"UUID: ([\w./-]+)", line)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,10 +24,14 @@ PARAMETERS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 TEMPLATE = "chat_template.jinja"
 GENERATION = "generation_config.json"
 
+# The role developer is not spelt out in quotes: vLLM 0.32 takes a template with that literal for one that
+# knows the role, and else turns such messages into system messages (renderers/hf.py,
+# _detect_developer_role_support). Whether it does is the checkpoint's own template's to say.
+#
 # The line break at the end is taken away by trim_blocks, which every engine sets as transformers does; so
 # the checkpoint's own template still begins at the beginning of a line.
 DEFAULT_SYSTEM = (
-    '{%- if not messages | selectattr("role", "in", ["system", "developer"]) | list -%}'
+    '{%- if not messages | selectattr("role", "in", ["system", "dev" ~ "eloper"]) | list -%}'
     '{%- set messages = [{"role": "system", "content": TEXT}] + (messages | list) -%}'
     "{%- endif %}\n"
 )
@@ -39,8 +43,10 @@ def with_default_system(source: str, system: str) -> str:
 
 
 def literal(text: str) -> str:
-    """A text as a jinja string. JSON would not do: jinja does not join a pair of surrogates."""
+    """A text as a jinja string, without the word that vLLM looks for (see DEFAULT_SYSTEM). JSON would not
+    do: jinja does not join a pair of surrogates."""
     escaped = text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+    escaped = escaped.replace("developer", "\\x64eveloper")
     return f'"{escaped}"'
 
 

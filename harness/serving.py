@@ -150,7 +150,7 @@ def decided(model: Model, engine: Engine, machine: Machine, wanted: Wanted) -> O
         keyed=bool(wanted.key),
     )
     bare = "" if load_template(model.folder) else "the checkpoint has no chat template: ask /v1/completions"
-    notes = [doubt, lowered, bare, *shortcomings(engine)]
+    notes = [doubt, lowered, bare, idle(engine, machine, wanted), *shortcomings(engine)]
     if wanted.open_to_all and not is_loopback(wanted.host):
         notes.append(f"whoever reaches {wanted.host} may use the model: --no-api-key was given")
     return Offer(
@@ -241,7 +241,8 @@ def context_for(model: Model, engine: Engine, given: int | None) -> tuple[int, s
 
 
 def copies(engine: Engine, machine: Machine, wanted: Wanted) -> int:
-    """GPUs for each copy of the model: --tensor-parallel, else machine.toml's, else an equal share of all.
+    """GPUs for each copy of the model: --tensor-parallel, else machine.toml's, else an equal share of all,
+    a power of two: engines refuse a number that a model's heads do not divide by, and most have 16, 32, 64.
 
     Raises UsageError where the engine or the number of GPUs does not allow it.
     """
@@ -254,8 +255,8 @@ def copies(engine: Engine, machine: Machine, wanted: Wanted) -> int:
         if (wanted.tensor_parallel or 1) > 1:
             raise UsageError("--tensor-parallel needs GPUs, and none is seen here", "Leave it out.")
         return 1
-    named = engine.argument(machine, ("--tensor-parallel-size", "-tp", "--tp", "--tp-size"))
-    share = wanted.tensor_parallel or (int(named) if named else max(1, machine.gpus // wanted.replicas))
+    each = max(1, machine.gpus // wanted.replicas)
+    share = named_share(engine, machine, wanted) or 1 << (each.bit_length() - 1)
     if engine.copies and wanted.replicas * share > machine.gpus:
         raise UsageError(
             f"{wanted.replicas} replicas on {share} GPUs each need {wanted.replicas * share} GPUs, "
@@ -263,6 +264,22 @@ def copies(engine: Engine, machine: Machine, wanted: Wanted) -> int:
             "Lower --replicas or --tensor-parallel (gpus in machine.toml says how many there are).",
         )
     return share
+
+
+def named_share(engine: Engine, machine: Machine, wanted: Wanted) -> int:
+    """GPUs for each copy as somebody said; 0 where nobody did."""
+    named = engine.argument(machine, ("--tensor-parallel-size", "-tp", "--tp", "--tp-size"))
+    return wanted.tensor_parallel or int(named or 0)
+
+
+def idle(engine: Engine, machine: Machine, wanted: Wanted) -> str:
+    """A note about GPUs that the default share leaves over; "" where there are none."""
+    if not engine.copies or named_share(engine, machine, wanted):
+        return ""
+    left = machine.gpus - wanted.replicas * copies(engine, machine, wanted)
+    if left <= 0:
+        return ""
+    return f"{left} of {machine.gpus} GPUs stay idle: --replicas and --tensor-parallel would use them"
 
 
 def system_for(model: Model, engine: Engine, given: str | None) -> tuple[str, ChatTemplate | None]:

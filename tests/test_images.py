@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from docker.utils.build import exclude_paths
 
 from harness.setup import ENVIRONMENTS
 
@@ -34,16 +35,66 @@ def test_the_bases_are_tags_of_the_versions_that_set_up_installs(engine: str) ->
     (pin,) = ENVIRONMENTS[engine].packages
     base = re.search(rf"^ARG {engine.upper()}=(\S+)$", DOCKERFILE, re.MULTILINE)
     assert base is not None
-    assert base[1].rpartition(":")[2] == "v" + pin.partition("==")[2]
+    assert base[1].partition("@")[0].rpartition(":")[2] == "v" + pin.partition("==")[2]
 
 
-def test_no_base_is_a_moving_tag_and_no_digest_was_made_up() -> None:
-    bases = re.findall(r"^ARG \w+=(\S+)$", DOCKERFILE, re.MULTILINE)
-    images = [service["image"] for service in services().values()]
-    assert len(bases) == 3
-    assert all(":" in base and not base.endswith(":latest") for base in [*bases, *images])
-    assert "sha256" not in DOCKERFILE + json.dumps(services())
-    assert "imagetools inspect" in WORKFLOW
+def is_pinned(image: str) -> bool:
+    """Whether an image has a tag that says a version, with a whole digest where it has one."""
+    return bool(re.fullmatch(r"[\w./-]+:v?\d[\w.-]*(@sha256:[0-9a-f]{64})?", image))
+
+
+def with_defaults(image: str) -> str:
+    """An image of compose.yaml where no variable is set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", image)
+
+
+def test_a_digest_beside_the_tag_is_a_pin_and_half_a_digest_is_none() -> None:
+    tag = "vllm/vllm-openai:v0.32.0"
+    assert is_pinned(tag)
+    assert is_pinned(f"{tag}@sha256:{'0a' * 32}")
+    assert not is_pinned(f"{tag}@sha256:0a0a")
+    assert not is_pinned("python")
+    assert not is_pinned("python:latest")
+
+
+def test_every_base_has_a_version_and_the_workflow_resolves_it_to_a_digest() -> None:
+    bases = dict(re.findall(r"^ARG (\w+)=(\S+)$", DOCKERFILE, re.MULTILINE))
+    used = {word for word in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) if word != "harness"}
+    assert used == {f"${{{name}}}" for name in bases}
+    images = [with_defaults(service["image"]) for service in services().values()]
+    assert all(map(is_pinned, [*bases.values(), *images])), images
+    jobs = yaml.safe_load(WORKFLOW)["jobs"]
+    resolved = {entry["argument"] for entry in jobs["image"]["strategy"]["matrix"]["include"]}
+    assert resolved == set(bases)
+    assert json.dumps(jobs["compose"]).count("imagetools inspect") == 1
+    assert json.dumps(jobs["image"]).count("imagetools inspect") == 1
+
+
+def test_only_jobs_of_a_version_tag_may_write_packages_and_no_tag_is_pushed_twice() -> None:
+    workflow = yaml.safe_load(WORKFLOW)
+    assert workflow["permissions"] == {"contents": "read"}
+    for name, job in workflow["jobs"].items():
+        may = job.get("permissions", {}).get("packages") == "write"
+        assert may == (job.get("if") == "startsWith(github.ref, 'refs/tags/')"), name
+    pushed = re.findall(r'pushed="(.+)"', WORKFLOW)
+    assert len(pushed) == 2
+    assert all(image.endswith("${GITHUB_REF_NAME#v}") for image in pushed)
+
+
+def test_keys_data_and_results_go_into_no_image_and_no_commit(tmp_path: Path) -> None:
+    """compose.yaml tells people to write their keys into docker/.env, and docker/Dockerfile copies all."""
+    private = ["docker/.env", ".env", ".env.local", "docker/.env.bak", "data/aime24/a.parquet", "shared/x"]
+    private += ["runs/a/b.jsonl", ".git/config", ".venv/bin/python", "machine.toml", "models/m.safetensors"]
+    needed = ["pyproject.toml", "harness/data.py", "harness/engines/vllm.py", "docker/compose.yaml"]
+    for name in [*private, *needed]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    copied = {name for name in exclude_paths(str(tmp_path), patterns) if (tmp_path / name).is_file()}
+    assert copied - {"Dockerfile", ".dockerignore"} == set(needed)
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {".env", "/data/", "runs/", "machine.toml"} <= set(ignored)
 
 
 def test_every_target_is_built_by_the_workflow_and_run_by_compose() -> None:
@@ -77,6 +128,24 @@ def test_nobody_gets_the_hosts_docker_socket_and_one_service_alone_is_privileged
     on_its_network = [name for name, each in found.items() if "sandbox" in each.get("networks", ())]
     assert on_its_network == ["harness", "sandbox-engine"]
     assert "rootless" in found["sandbox-engine"]["image"]
+
+
+def test_the_sandboxes_engine_answers_only_to_who_has_its_key() -> None:
+    """Its port can be reached by every user of the host, on the bridge network."""
+    engine, harness = services()["sandbox-engine"], services()["harness"]
+    assert engine["environment"]["DOCKER_TLS_CERTDIR"]
+    assert engine["command"] == ["--tlsverify"]
+    assert harness["environment"]["DOCKER_TLS_VERIFY"] == "1"
+    assert harness["environment"]["DOCKER_HOST"].endswith(f"{engine['hostname']}:2376")
+    holders = {
+        name: [volume for volume in each.get("volumes", ()) if volume.startswith("sandbox-certificates:")]
+        for name, each in services().items()
+    }
+    assert {name: found for name, found in holders.items() if found} == {
+        "harness": [f"sandbox-certificates:{harness['environment']['DOCKER_CERT_PATH']}:ro"],
+        "sandbox-engine": ["sandbox-certificates:/certs/client"],
+    }
+    assert "2375" not in (DOCKER / "compose.yaml").read_text()
 
 
 def test_servers_have_a_health_check_and_time_to_stop() -> None:

@@ -35,7 +35,12 @@ TEMPLATES = {
     "reads messages in a macro": MACRO,
     "the micro models'": "",
 }
-PROMPTS = ["You are a helpful assistant.", 'a "b" \\n {% endif %} {{ x }} é 😀\n\tend', "'"]
+PROMPTS = [
+    "You are a helpful assistant.",
+    """a 'developer', "developer" and \\developer""",
+    'a "b" \\n {% endif %} {{ x }} é 😀\n\tend',
+    "'",
+]
 
 
 def message(role: str, content: str) -> dict[str, str]:
@@ -65,6 +70,14 @@ def test_a_request_with_a_system_message_of_its_own_keeps_it_alone(kind: str, ro
     assert rendered(with_default_system(source, "ours"), *asked) == rendered(source, *asked)
     later = [message("user", "one"), message(role, "mine"), message("user", "two")]
     assert rendered(with_default_system(source, "ours"), *later) == rendered(source, *later)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_the_wrapper_does_not_look_as_if_the_template_knew_developers(prompt: str) -> None:
+    """vLLM searches the template for these two literals, and turns developer into system without them."""
+    wrapped = with_default_system(PLAIN, prompt)
+    assert '"developer"' not in wrapped
+    assert "'developer'" not in wrapped
 
 
 def test_a_template_that_drops_the_system_prompt_is_refused() -> None:

@@ -148,6 +148,21 @@ def test_replicas_are_the_engines_own_and_share_the_gpus(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("gpus", "replicas", "share", "idle"), [(3, 1, 2, 1), (6, 1, 4, 2), (7, 2, 2, 3), (6, 3, 2, 0)]
+)
+def test_the_default_share_is_a_size_that_a_models_heads_divide_by(
+    folder: Path, gpus: int, replicas: int, share: int, idle: int
+) -> None:
+    offer = offered(folder, machine=Machine(gpus=gpus), replicas=replicas)
+    assert switches(offer)["--tensor-parallel-size"] == str(share)
+    assert [note for note in offer.notes if "idle" in note][:1] == (
+        [f"{idle} of {gpus} GPUs stay idle: --replicas and --tensor-parallel would use them"] if idle else []
+    )
+    said = offered(folder, machine=Machine(gpus=gpus), tensor_parallel=1)
+    assert not any("idle" in note for note in said.notes)
+
+
+@pytest.mark.parametrize(
     ("engine", "gpus", "wanted", "said"),
     [
         (vllm, 8, {"replicas": 8, "tensor_parallel": 2}, "need 16 GPUs, and there are 8"),
@@ -224,7 +239,7 @@ def test_sglang_gets_its_key_from_a_file_that_nobody_else_reads_and_logs_no_argu
     assert "--config" not in switches(offered(folder, sglang, Machine(gpus=1)))
 
 
-def answer_of(path: str, authorization: str) -> int:
+def answer_of(path: str, authorization: str, method: str = "GET") -> int:
     """The status that the gate lets a request have; 200 is the server's behind it."""
     sent: list[int] = []
 
@@ -238,7 +253,8 @@ def answer_of(path: str, authorization: str) -> int:
         return {}
 
     headers = [(b"authorization", authorization.encode())] if authorization else []
-    asyncio.run(Gate(server)({"type": "http", "path": path, "headers": headers}, receive, send))
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    asyncio.run(Gate(server)(scope, receive, send))
     return sent[0]
 
 
@@ -252,6 +268,13 @@ def test_the_gate_asks_for_the_key_everywhere_but_at_health_and_metrics(
     assert answer_of(path, f"Basic {SECRET}") == 401
     assert answer_of(path, f"bearer {SECRET}") == 200
     assert (answer_of("/health", ""), answer_of("/metrics", "")) == (200, 200)
+
+
+def test_a_browsers_question_before_the_request_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot bring one: a preflight has no Authorization. vLLM itself lets OPTIONS pass."""
+    monkeypatch.setenv("VLLM_API_KEY", SECRET)
+    assert answer_of("/v1/chat/completions", "", "OPTIONS") == 200
+    assert answer_of("/v1/chat/completions", "", "POST") == 401
 
 
 @contextmanager

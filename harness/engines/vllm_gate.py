@@ -2,7 +2,8 @@
 
 vLLM 0.32.0 guards /v1, /v2, /inference and /cohere. /invocations generates just as /v1 does, /tokenize and
 others read the model, and all of them answer without the key. Health and metrics stay open, as they are
-for probes. Given as `--middleware vllm_gate.Gate`.
+for probes; and OPTIONS, as with vLLM: a browser asks it before it may send the key, and nothing is
+generated. Given as `--middleware vllm_gate.Gate`.
 """
 
 import hmac
@@ -28,6 +29,8 @@ class Gate:
     def admits(self, scope: Scope) -> bool:
         """Whether a request may pass."""
         if scope["type"] not in ("http", "websocket") or scope["path"] in OPEN:
+            return True
+        if scope.get("method") == "OPTIONS":
             return True
         given = dict(scope["headers"]).get(b"authorization", b"")
         scheme, _, key = given.partition(b" ")
