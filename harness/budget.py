@@ -6,24 +6,30 @@ that is more; what is expected is the mean of the responses so far, and `max_tok
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from harness.asking import Request
 
 CHARACTERS_A_TOKEN = 4  # of text whose tokens are not counted yet
 
 
+class Come(Protocol):
+    """Tells how many characters of a response have come."""
+
+    characters: int
+
+
 @dataclass(eq=False)
 class InFlight:
-    """One admitted request: the tokens of its prompt, its limit, and the characters that have come."""
+    """One admitted request: the tokens of its prompt, its limit, and what has come."""
 
     prompt: int
     limit: int
-    come: Callable[[], int]
+    come: Come
 
     def tokens(self, expected: float) -> float:
-        return self.prompt + max(min(expected, self.limit), self.come() / CHARACTERS_A_TOKEN)
+        return self.prompt + max(min(expected, self.limit), self.come.characters / CHARACTERS_A_TOKEN)
 
 
 @dataclass(eq=False)
@@ -36,8 +42,8 @@ class Budget:
     open: set[InFlight] = field(default_factory=set)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def admit(self, request: Request, come: Callable[[], int]) -> InFlight:
-        """Waits for room. `come` tells how many characters of the response have come."""
+    async def admit(self, request: Request, come: Come) -> InFlight:
+        """Waits for room."""
         entry = InFlight(prompt=prompt_tokens(request), limit=request.sampling.max_tokens, come=come)
         if not self.has_room(entry):
             async with self.changed:

@@ -17,6 +17,7 @@ from typing import Self
 import aiohttp
 import msgspec
 from aiohttp.connector import AddrInfoType
+from aiohttp.payload import BytesPayload
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 from yarl import URL
 
@@ -35,6 +36,7 @@ LEAST_WAIT = 1.0  # about; a server that wishes none is left alone for a moment 
 REFUSALS = (400, 413, 422)  # of the request itself; others are of the server, and another one may take it
 WHOLE_BUFFER = 2**16
 STREAM_BUFFER = 2**14  # bytes that wait for each of many streams: every event of them is an object of its own
+JSON, AGENT = "application/json", "dasd-harness"
 EVENT_STREAM = "text/event-stream"
 KEEP_ALIVE = 2.0  # below uvicorn's 5 s: a connection that the server is closing would cost a retry
 SAMPLING_AT_START = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -90,7 +92,9 @@ class Client:
             read_bufsize=STREAM_BUFFER if self.endpoint.stream_from else WHOLE_BUFFER,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
             headers={
-                "Content-Type": "application/json",
+                "Content-Type": JSON,
+                "User-Agent": AGENT,
+                "Accept-Encoding": "identity",
                 **({"Authorization": f"Bearer {key}"} if key else {}),
             },
             proxy=None if self.endpoint.engine.local else proxy_for(self.endpoint.base_url),
@@ -169,8 +173,8 @@ class Client:
     async def post(self, url: URL, data: bytes, listener: Listener) -> Completion:
         """One attempt. Raises Transient where another may succeed, else ServerError."""
         try:
-            async with self.session.post(url, data=data) as answer:
-                if answer.status == 200 and answer.content_type == EVENT_STREAM:
+            async with self.session.post(url, data=BytesPayload(data, content_type=JSON)) as answer:
+                if answer.status == 200 and answer.headers.get("Content-Type", "").startswith(EVENT_STREAM):
                     return accepted(await listened(answer.content.iter_any(), listener), self.endpoint)
                 body = await read_whole(answer, self.endpoint)
                 if answer.status != 200:

@@ -208,7 +208,7 @@ class Lane:
         while (request := await self.loop.supply.take()) is not None:
             self.open[request.key] = request
             slot.take(request, self.watchdog.sign_of_life)
-            entry = await self.budget.admit(request, lambda: slot.characters)
+            entry = await self.budget.admit(request, slot) if self.budget.limit else None
             try:
                 response = await self.client.complete(request, slot)
             except Unreachable:
@@ -218,7 +218,8 @@ class Lane:
             self.watchdog.sign_of_life()
             del self.open[request.key]
             self.loop.supply.answered(request)
-            await self.budget.release(entry, response.row.completion_tokens)
+            if entry is not None:
+                await self.budget.release(entry, response.row.completion_tokens)
 
     async def hear_last_words(self) -> None:
         """Gives a server that no longer answers the time to be found dead, with its log to show."""

@@ -18,6 +18,7 @@ from harness.rows import read_rows
 from harness.serve import ServerPool
 from harness.supply import Supply
 from harness.types import Generation
+from harness.unfinished import Slot
 from tests.fakes.engine import WARM, FakeEngine, checkpoint, request, running
 
 WANTED = [request(f"q{question}", draw) for draw in range(4) for question in range(10)]
@@ -142,10 +143,10 @@ def test_tokens_in_flight_are_bounded_and_one_request_is_always_let_in(tmp_path:
 def test_what_has_come_counts_where_it_is_more_than_was_expected() -> None:
     async def run() -> list[bool]:
         budget = Budget(1000, finished=1, written=10)
-        come = 0
-        entry = await budget.admit(request(sampling=replace(WARM, max_tokens=900)), lambda: come)
+        slot = Slot(Path(), 0)
+        entry = await budget.admit(request(sampling=replace(WARM, max_tokens=900)), slot)
         free = budget.has_room(entry)
-        come = 4 * 995
+        slot.characters = 4 * 995
         return [free, budget.has_room(entry)]
 
     assert asyncio.run(run()) == [True, False]
