@@ -4,8 +4,9 @@
 
 A round is an ordinary evaluation of so many draws, which begins with the draws of the round before
 (`harness.adopt`): killed anywhere, the same command goes on and decides the same. `rounds.json` is
-written before the first round. From then on every verdict of this run is the sequential one
-(`harness.sequential`), also that of all draws: who looked before must go on paying for it.
+written before the first round, and an evaluation's rounds are never replaced by others: each new set of
+them would be a fresh 5 % on the same draws. From then on every verdict of this run is the sequential one
+(`harness.sequential`), also that of all draws; after any other number of draws it is `inconclusive`.
 """
 
 import json
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import msgspec
 
+from harness.errors import UsageError
 from harness.evaluate import Mark, asked_counts
 from harness.files import write_json
 from harness.rows import read_rows
-from harness.sequential import decided, judge_round, rounds_of
+from harness.sequential import decided, judge_round, registered_for, rounds_of
 from harness.stage import Stage
 from harness.statistics import Claim, Score, Verdict, score
 from harness.store import Runner, RunStore
@@ -46,10 +48,13 @@ def draw_until_resolved(
     """Draws each evaluation in rounds until all claims on it are decided. Returns where each ended.
 
     `marks` have all draws of the protocol. What nothing is claimed about is drawn in full. Labels that
-    share an evaluation end together. Tells each claim's state after each round.
+    share an evaluation end together, claimed or not. Tells each claim's state after each round.
+
+    Raises UsageError where the run is registered for other rounds.
     """
-    rounds = planned(marks, claims, say)
-    keep_rounds(runner.store, name, {label: own for label, own in rounds.items() if claims.get(label)})
+    rounds, tested = planned(marks, claims, say), keys_with_claims(marks, claims)
+    own = {label: rounds[label] for label, mark in marks.items() if mark.key in tested}
+    keep_rounds(runner.store, name, own)
     reached, going, number = dict(marks), dict(marks), 0
     while going:
         now = {label: with_draws(mark, rounds[label][number]) for label, mark in going.items()}
@@ -58,7 +63,8 @@ def draw_until_resolved(
         undecided = {
             going[label].key
             for label, mark in now.items()
-            if not look(runner.store, label, mark, claims.get(label, ()), rounds[label], say)
+            if claims.get(label)
+            and not look(runner.store, label, mark, claims[label], rounds[label], say)
             and number + 1 < len(rounds[label])
         }
         for label in (label for label, mark in going.items() if mark.key not in undecided):
@@ -70,14 +76,19 @@ def draw_until_resolved(
 def planned(
     marks: Mapping[str, Mark], claims: Mapping[str, Sequence[Claim]], say: Callable[[str], None]
 ) -> dict[str, Rounds]:
-    """The rounds of each evaluation: one of all draws where nothing is claimed about it."""
-    rounds = {}
+    """The rounds of each evaluation: one of all draws where nothing is claimed about it under any label."""
+    rounds, tested = {}, keys_with_claims(marks, claims)
     for label, mark in marks.items():
         draws = mark.asked.drawn.draws
-        rounds[label] = rounds_of(draws) if claims.get(label) else (draws,)
-        if not claims.get(label):
+        rounds[label] = rounds_of(draws) if mark.key in tested else (draws,)
+        if mark.key not in tested:
             say(f"{label}: nothing is claimed, so there is nothing to decide: all draws")
     return rounds
+
+
+def keys_with_claims(marks: Mapping[str, Mark], claims: Mapping[str, Sequence[Claim]]) -> set[str]:
+    """The evaluations that something is claimed about. Rows of one model share theirs."""
+    return {mark.key for label, mark in marks.items() if claims.get(label)}
 
 
 def look(
@@ -156,12 +167,26 @@ def with_draws(mark: Mark, draws: int) -> Mark:
 
 
 def keep_rounds(store: RunStore, name: str, rounds: Mapping[str, Rounds]) -> None:
-    """Registers the rounds of a run's evaluations, beside those that it has. Without any, no file."""
-    file = store.root / name / FILE
+    """Registers the rounds of a run's evaluations, beside those that it has. Without any, no file.
+
+    Raises UsageError, and registers nothing, where an evaluation has other rounds already.
+    """
+    file, kept = store.root / name / FILE, rounds_kept(store.root / name)
+    for label, own in rounds.items():
+        if kept.get(label, own) != own:
+            raise registered_otherwise(label, own, kept[label], file)
     if not rounds:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {**rounds_kept(store.root / name), **rounds})
+    write_json(file, {**kept, **rounds})
+
+
+def registered_otherwise(label: str, wanted: Rounds, kept: Rounds, file: Path) -> UsageError:
+    return UsageError(
+        f"{label} cannot be decided in rounds of {wanted[-1]} draws: it is {registered_for(kept)} ({file}). "
+        "Other rounds would be one more test of the same draws, with an error of its own.",
+        f"Ask for {kept[-1]} draws again, or give `harness evaluate` another --name: a test of its own.",
+    )
 
 
 def rounds_kept(run: Path) -> dict[str, Rounds]:

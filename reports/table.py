@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.adaptive import Saving, in_words
 from harness.errors import DataError
-from harness.sequential import judge_round, level_at
+from harness.sequential import judge_registered, level_at
 from harness.statistics import Claim, Score, Verdict, VerdictName, counts_rounding_to, judge, score
 from harness.types import Grade
 from reports.published import Published, PublishedClaim, claims
@@ -57,7 +57,7 @@ class Measurement:
 @dataclass(frozen=True, kw_only=True)
 class InRounds:
     """How far a run was drawn that ends when it is decided. `level` is that of each one-sided test at this
-    round; over all rounds a side errs in at most 5 %."""
+    round; all rounds together spend 5 % on a side."""
 
     rounds: tuple[int, ...]
     draws: int
@@ -207,8 +207,8 @@ def verdict(claim: Claim, measurement: Measurement | None) -> Verdict:
         return judge(None, claim)
     if reasons := measurement.not_a_score():
         return Verdict(name="not measured", reason="; ".join(reasons))
-    if measurement.draws in measurement.rounds:
-        return judge_round(measurement.score(), claim, measurement.rounds)
+    if measurement.rounds:
+        return judge_registered(measurement.score(), claim, measurement.rounds)
     return judge(measurement.score(), claim)
 
 

@@ -10,9 +10,19 @@ from pathlib import Path
 import pytest
 
 from benchmarks.micro import micro_math
-from harness.adaptive import Saving, in_words, keep_rounds, look, rounds_kept, with_draws
+from harness.adaptive import (
+    Saving,
+    as_reached,
+    draw_until_resolved,
+    in_words,
+    keep_rounds,
+    look,
+    rounds_kept,
+    with_draws,
+)
 from harness.adopt import adopt_draws, known_verdict, known_verdicts
 from harness.endpoint import Endpoint
+from harness.errors import UsageError
 from harness.evaluate import Ask, Mark
 from harness.files import write_json, write_rows
 from harness.machine import Machine
@@ -20,15 +30,16 @@ from harness.progress import PlainProgress
 from harness.rows import keys_of, read_rows
 from harness.runs import Stored
 from harness.serve import ServerPool
-from harness.stage import Service
+from harness.stage import Service, Stage
 from harness.statistics import Claim
-from harness.store import Context, RunStore
+from harness.store import Context, Runner, RunStore
 from harness.types import Generation, Grade
 from tests.fakes.engine import FakeEngine, running
 from tests.pipeline.rows import row
 from tests.until_resolved import (
     asked,
     asked_for,
+    command,
     entry,
     evaluate,
     every_row,
@@ -108,6 +119,28 @@ def test_a_later_full_run_begins_with_the_draws_that_are_there_and_still_pays_fo
     assert without_speed(first).items() <= full.items()
     evaluate(server, runs, "--until-resolved")
     assert entry(runs)["draws"] < 64
+
+
+def test_other_rounds_under_the_same_name_are_refused_and_more_draws_get_no_verdict(
+    server: Endpoint, tmp_path: Path
+) -> None:
+    """Each would be a fresh 5 % on the same draws."""
+    evaluate(server, tmp_path, "--until-resolved", draws=4)
+    before = len(asked(server))
+    done = subprocess.run(
+        command(server, tmp_path, "--until-resolved", draws=8), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, len(asked(server))) == (64, before)
+    told = " ".join(done.stderr.split())
+    assert "registered for 4 draws" in told
+    assert "tiny/rounds.json" in told.replace(" ", "")
+    assert "--name" in told
+    evaluate(server, tmp_path, draws=24)
+    found = entry(tmp_path)
+    assert (found["draws"], found["verdict"], found["interval"]) == (24, "inconclusive", None)
+    assert found["reason"] == "registered for 4 draws: after 24 there is no verdict"
+    evaluate(server, tmp_path, "--name", "other", draws=24)
+    assert entry(tmp_path, "other")["verdict"] == "reproduced"
 
 
 def test_a_regraded_run_keeps_its_sequential_verdict(stopped: tuple[Path, str]) -> None:
@@ -269,6 +302,43 @@ def test_a_round_that_is_no_score_of_the_benchmark_decides_nothing(place: tuple[
     assert said == ["eval/a/x: not a score (partial tests), so nothing can be decided: all draws"]
 
 
+class Answered(Runner):
+    """Has each question right in as many draws as it is asked for."""
+
+    def build(self, name: str, labels: dict[str, Stage]) -> None:
+        for mark in (one for one in labels.values() if isinstance(one, Mark)):
+            if self.store.state(mark) != "done":
+                self.answer(mark)
+        self.store.view(name, labels)
+
+    def answer(self, mark: Mark) -> None:
+        ask, path = mark.asked, self.store.path(mark)
+        draws = ask.drawn.draws
+        questions = begun(self.store, ask, draws)
+        write_json(self.store.path(ask) / "asked.json", {"questions": len(questions), "draws": draws})
+        right = Grade(question="", draw=0, correct=True, extracted="1", truncated=False)
+        path.mkdir()
+        grades = [replace(right, question=one, draw=draw) for draw in range(draws) for one in questions]
+        write_rows(path / "grades.jsonl", grades)
+        write_json(path / "stage.json", {})
+
+
+@pytest.mark.parametrize("rows", [("base", "released"), ("released", "base")])
+def test_a_row_without_a_claim_ends_with_the_row_whose_evaluation_it_shares(
+    rows: tuple[str, str], place: tuple[RunStore, Served]
+) -> None:
+    store, context = place
+    marks = {f"eval/{name}/x": Mark(asked=asking(16), grader=2) for name in rows}
+    claims = {"eval/released/x": [Claim(value=50.0, margin=1.0, draws=64)]}
+    said = list[str]()
+    reached = draw_until_resolved(Answered(store, context), "run", marks, claims, said.append)
+    [draws] = {mark.asked.drawn.draws for mark in reached.values()}
+    assert 4 < draws < 16
+    assert set(rounds_kept(store.root / "run")) == set(marks)
+    assert as_reached(store, "run", dict(marks)) == reached
+    assert not any("nothing is claimed" in one for one in said)
+
+
 def test_all_draws_are_the_ordinary_evaluation() -> None:
     mark = Mark(asked=asking(64), grader=2)
     assert with_draws(mark, 64).key == mark.key
@@ -283,6 +353,18 @@ def test_rounds_are_kept_beside_those_that_a_run_has(tmp_path: Path) -> None:
     keep_rounds(store, "run", {"eval/a/y": (4,)})
     assert rounds_kept(tmp_path / "run") == {"eval/a/x": (4, 8), "eval/a/y": (4,)}
     assert json.loads((tmp_path / "run" / "rounds.json").read_bytes())["eval/a/x"] == [4, 8]
+
+
+def test_registered_rounds_are_never_replaced(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    keep_rounds(store, "run", {"eval/a/x": (4, 6, 8)})
+    keep_rounds(store, "run", {"eval/a/x": (4, 6, 8)})
+    with pytest.raises(UsageError) as refused:
+        keep_rounds(store, "run", {"eval/a/y": (4,), "eval/a/x": (4, 8, 16)})
+    assert str(tmp_path / "run" / "rounds.json") in refused.value.message
+    assert "registered for 8 draws, looked at after 4, 6 and 8" in refused.value.message
+    assert "--name" in refused.value.remedy
+    assert rounds_kept(tmp_path / "run") == {"eval/a/x": (4, 6, 8)}
 
 
 def test_saved_tokens_are_told_as_the_estimate_that_they_are() -> None:

@@ -8,10 +8,12 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from harness.sequential import (
+    METHOD,
     Paths,
     boundaries,
     critical_values,
     decided,
+    judge_registered,
     judge_round,
     level_at,
     rounds_of,
@@ -24,6 +26,7 @@ from tests.grading.stopping_rates import (
     RUNS,
     always_right_or_wrong,
     draw_until_resolved,
+    few_table,
     one_line,
     table,
     with_an_error_in_points,
@@ -142,6 +145,22 @@ def test_draws_at_which_no_round_ends_have_no_level() -> None:
         judge_round(measured(88.0, 10), AIME, rounds_of(64))
 
 
+def test_draws_beyond_those_registered_get_no_ordinary_test() -> None:
+    """Every test after the last registered one would be a fresh 5 %."""
+    beyond = measured(88.5, 72)
+    assert judge(beyond, AIME).name == "reproduced"
+    found = judge_registered(beyond, AIME, (4, 6, 8))
+    assert (found.name, found.delta, found.interval, found.draws_needed) == ("inconclusive", 0.0, None, None)
+    assert found.reason == "registered for 8 draws, looked at after 4, 6 and 8: after 72 there is no verdict"
+    assert judge_registered(measured(88.5, 72), AIME, (4,)).reason.startswith("registered for 4 draws: ")
+
+
+def test_registered_draws_are_judged_in_their_round_and_what_is_missing_is_said_first() -> None:
+    rounds = rounds_of(64)
+    assert judge_registered(measured(89.5, 64), AIME, rounds) == judge_round(measured(89.5, 64), AIME, rounds)
+    assert judge_registered(measured(89.5, 72, ungraded=1), AIME, rounds).name == "not measured"
+
+
 def test_questions_that_are_always_right_or_wrong_do_not_end_a_run_in_its_first_round() -> None:
     """Their error is zero, whatever the true one: that of one differing draw stands in for it."""
     found = always_right_or_wrong(4)
@@ -166,6 +185,14 @@ def test_the_documented_table_is_what_the_simulation_gives() -> None:
     assert documented[start : start + 3] == [heading, rule, line]
     lines = documented[start + 2 : start + 2 + sum(len(one.spreads) for one in SETTINGS)]
     assert all(line.startswith("| ") for line in lines)
+
+
+def test_few_uncertain_questions_are_documented_to_err_more_often() -> None:
+    documented, lines = DOCUMENT.read_text(encoding="utf-8"), few_table(SETTINGS[:1])
+    assert "\n".join(lines) in documented
+    least, *_, most = ([float(cell) for cell in one.split(" | ")[2:6]] for one in lines[2:])
+    assert max(most) <= 100 * highest_by_chance(RUNS, len(most))
+    assert f"ρ = 0.05 on AIME24 `reproduced` is said in {least[0]:.0f} % of the runs at the margin" in METHOD
 
 
 def test_looking_seven_times_with_the_ordinary_test_would_err_more_often() -> None:

@@ -24,6 +24,7 @@ from tests.grading.verdict_rates import (
     publications,
     shifted,
 )
+from tests.grading.verdict_rates import rates as ordinary_rates
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "statistics.md"
 RUNS = 10_000
@@ -107,6 +108,30 @@ def all_lines(runs: int, settings: Sequence[Setting] = SETTINGS) -> Iterator[Lin
     for setting in settings:
         for spread in setting.spreads:
             yield one_line(setting, spread, runs)
+
+
+# Few uncertain questions ----------------------------------------------------------------------
+
+FEW_SPREADS = (0.05, 0.10, 0.15)
+FEW_HEADING = (
+    "| benchmark | ρ | reproduced at −margin | at +margin | not reproduced at −margin | at +margin "
+    "| the ordinary test: reproduced at −margin | at +margin |"
+)
+
+
+def few_line(setting: Setting, spread: float) -> str:
+    """Errors at the margin where hardly any question is uncertain: not all of them nominal."""
+    runs = [simulated(setting, spread, side, RUNS) for side in (-1.0, 1.0)]
+    ordinary = ordinary_rates(setting, spread, DRAWS, RUNS).reproduced
+    shares = [*(one.share(name) for name in VERDICTS[1:] for one in runs), ordinary[-1], ordinary[1]]
+    cells = " | ".join(f"{100 * share:.1f}" for share in shares)
+    return f"| {setting.name} | {spread:.2f} | {cells} |"
+
+
+def few_table(settings: Sequence[Setting] = SETTINGS) -> list[str]:
+    """The lines of the second Markdown table of docs/statistics.md."""
+    lines = [few_line(setting, spread) for setting in settings for spread in FEW_SPREADS]
+    return [FEW_HEADING, "|---" * (FEW_HEADING.count("|") - 1) + "|", *lines]
 
 
 # Claims that are known otherwise --------------------------------------------------------------
