@@ -120,7 +120,9 @@ def known_verdicts(mark: "Mark", stages: Path) -> Known:
         for graded in graded_alike(mark, source.name, stages):
             grades = {key_of(one): one for one in read_rows(graded, Grade) if one.correct is not None}
             new = grades.keys() - known.keys()
-            if new:
+            if new and (about := told_about(graded)) is not None:
+                known |= {key: (about[key], grades[key]) for key in new & about.keys()}
+            elif new:
                 rows = read_wanted(source / ROWS, Generation, new.__contains__)
                 known |= {key_of(row): (digest(row), grades[key_of(row)]) for row in rows}
     return known
@@ -137,8 +139,36 @@ def graded_alike(mark: "Mark", asked: str, stages: Path) -> Iterator[Path]:
 
 def digest(row: Generation) -> bytes:
     """Of all that a grader sees of a response."""
-    seen = "\0".join((row.text, row.reasoning, row.answer, row.finish_reason, json.dumps(row.kept)))
-    return hashlib.blake2b(seen.encode(), digest_size=16).digest()
+    seen = msgspec.json.encode((row.text, row.reasoning, row.answer, row.finish_reason, row.kept))
+    return hashlib.blake2b(seen, digest_size=16).digest()
+
+
+class About(msgspec.Struct, frozen=True, array_like=True):
+    """A verdict's key, and the digest of the response that it is about (in base64)."""
+
+    question: str
+    draw: int
+    digest: bytes
+
+
+def about_file(grades: Path) -> Path:
+    """`grades.jsonl.about`: what the verdicts of a Mark are about, for as long as it is not complete."""
+    return grades.with_name(f"{grades.name}.about")
+
+
+def about_line(key: Key, about: bytes) -> bytes:
+    return msgspec.json.encode(About(*key, about)) + b"\n"
+
+
+def told_about(grades: Path) -> dict[Key, bytes] | None:
+    """The digest of the response that each verdict is about; None where there is no such file.
+
+    Of two with one key the later counts. A verdict of which nothing is told may be about anything.
+    """
+    file = about_file(grades)
+    if not file.exists():
+        return None
+    return {key_of(one): one.digest for one in read_rows(file, About)}
 
 
 def known_verdict(known: Known, row: Generation) -> Grade | None:

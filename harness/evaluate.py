@@ -16,7 +16,15 @@ from typing import TypeVar
 
 import msgspec
 
-from harness.adopt import adopt_draws, known_verdict, known_verdicts
+from harness.adopt import (
+    about_file,
+    about_line,
+    adopt_draws,
+    digest,
+    known_verdict,
+    known_verdicts,
+    told_about,
+)
 from harness.asking import Request
 from harness.batch import ask_in_batches, batch_endpoint
 from harness.benchmark import Benchmark
@@ -27,7 +35,7 @@ from harness.files import write_json, write_rows
 from harness.generate import generate, pace_of
 from harness.preflight import FILE as PREFLIGHT
 from harness.preflight import look_through, wanted_by
-from harness.rows import drop_torn_line, key_of, keys_of, read_in_order, read_rows, read_wanted
+from harness.rows import drop_torn_line, key_of, keys_of, read_in_order, read_rows, read_wanted, write_all
 from harness.sandboxes import Sandbox
 from harness.stage import Json, Service, Stage
 from harness.store import Context
@@ -188,14 +196,15 @@ class Mark(Stage):
         benchmark = self.asked.benchmark
         questions = {question.id: question for question in self.asked.questions(context)}
         file = out / "grades.jsonl"
-        graded = keep_decided(file)
+        graded = keep_decided(file, out.parent / self.asked.key / "generations.jsonl")
         total = len(questions) * self.asked.drawn.draws
         graders = context.graders()
         sandbox = graders.sandbox if benchmark.needs_sandbox else None
         broken: list[Grade] = []
-        known = known_verdicts(self, out.parent)
+        known, about = known_verdicts(self, out.parent), dict[tuple[str, int], bytes]()
 
         def grade(row: Generation) -> Future[Grade]:
+            about[key_of(row)] = digest(row)
             if there := known_verdict(known, row):
                 return at_once(there)
             return graders.submit(grade_one, benchmark, questions[row.question], row, sandbox)
@@ -203,10 +212,13 @@ class Mark(Stage):
         with (
             context.progress.counter(f"grading {benchmark.name}", total, done=len(graded)) as counter,
             file.open("ab", buffering=0) as lines,
+            about_file(file).open("ab", buffering=0) as abouts,
             closing(self.verdicts(grade, graded, graders.workers, context)) as verdicts,
         ):
             for verdict in verdicts:
-                lines.write(msgspec.json.encode(verdict) + b"\n")
+                key = key_of(verdict)
+                write_all(abouts.fileno(), about_line(key, about.pop(key, b"")))
+                write_all(lines.fileno(), msgspec.json.encode(verdict) + b"\n")
                 counter.advance(failures=int(verdict.correct is None))
                 if verdict.reason.startswith(SANDBOX):
                     broken.append(verdict)
@@ -216,6 +228,7 @@ class Mark(Stage):
                 f"{len(broken)} of {total} answers could not be graded: {broken[0].reason}",
                 "All other verdicts are kept; mend the sandbox and run the same command again.",
             )
+        about_file(file).unlink()
 
     def verdicts(
         self,
@@ -253,12 +266,24 @@ class Mark(Stage):
         return Work(kind="grade", disk=rows * GRADE_BYTES, setting=setting, sandbox=benchmark.needs_sandbox)
 
 
-def keep_decided(file: Path) -> frozenset[tuple[str, int]]:
-    """The keys of the verdicts that a file holds. Those that the sandbox failed to give are dropped."""
-    file.touch()
-    drop_torn_line(file)
-    if any(grade.reason.startswith(SANDBOX) for grade in read_rows(file, Grade)):
-        write_rows(file, (one for one in read_rows(file, Grade) if not one.reason.startswith(SANDBOX)))
+def keep_decided(file: Path, rows: Path) -> frozenset[tuple[str, int]]:
+    """The keys of the verdicts that a file holds.
+
+    Dropped are those that the sandbox failed to give, and those that are not about the responses that
+    stand in `rows` now: a response that is still to come may be another one.
+    """
+    for each in (file, about_file(file)):
+        each.touch()
+        drop_torn_line(each)
+    about = told_about(file) or {}
+    there = read_wanted(rows, Generation, about.__contains__) if about and rows.exists() else ()
+    same = {key_of(row) for row in there if about[key_of(row)] == digest(row)}
+
+    def stays(grade: Grade) -> bool:
+        return key_of(grade) in same and not grade.reason.startswith(SANDBOX)
+
+    if not all(map(stays, read_rows(file, Grade))):
+        write_rows(file, (grade for grade in read_rows(file, Grade) if stays(grade)))
     return frozenset(key_of(grade) for grade in read_rows(file, Grade))
 
 

@@ -1,16 +1,19 @@
 """Asking and marking: what a broken sandbox leaves behind, and what identity must not hold."""
 
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.micro import micro_code, micro_math
+from harness.adopt import known_verdict, known_verdicts
 from harness.errors import SandboxError, UsageError
-from harness.evaluate import Ask, Mark, draw_seed
+from harness.evaluate import Ask, Mark, draw_seed, keep_decided
 from harness.files import write_json, write_rows
 from harness.machine import Machine
 from harness.progress import PlainProgress
@@ -20,7 +23,7 @@ from harness.sandboxes import Execution, Limits, Outcome, Program
 from harness.serve import ServerPool
 from harness.stage import Stage
 from harness.store import Context, Runner, RunStore
-from harness.types import Grade
+from harness.types import Generation, Grade
 from pipeline.collect import Collect
 from tests.pipeline.rows import row
 
@@ -87,12 +90,46 @@ class Busy:
         return None
 
 
+class Full:
+    """A sandbox under which the disk is full at `size` bytes, until `file` has become so long."""
+
+    name = "full"
+
+    def __init__(self, file: Path, size: int) -> None:
+        self.file, self.size = file, size
+        self.lock = threading.Lock()
+        self.before: tuple[int, int] | None = None
+
+    def run(
+        self,
+        program: Program,
+        inputs: list[str],
+        limits: Limits,
+        accept: Callable[[int, Outcome], bool] = lambda index, outcome: True,
+    ) -> Execution:
+        with self.lock:
+            first, self.before = self.before is None, self.before or resource.getrlimit(resource.RLIMIT_FSIZE)
+            if first:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.before[1]))
+        given_up = time.monotonic() + 10
+        while not first and self.file.stat().st_size < self.size and time.monotonic() < given_up:
+            time.sleep(0.01)
+        if not first:
+            self.close()
+        silent = Outcome(status="ok")
+        return Execution(outcomes=(silent,) if not accept(0, silent) else (silent,) * len(inputs))
+
+    def close(self) -> None:
+        if self.before is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
+
+
 class Boxed(Context):
     """A context with that sandbox."""
 
-    box: Box | Busy = Box(broken=0)
+    box: Box | Busy | Full = Box(broken=0)
 
-    def sandbox(self) -> Box | Busy:
+    def sandbox(self) -> Box | Busy | Full:
         return self.box
 
 
@@ -129,6 +166,95 @@ def test_a_sandbox_that_fails_leaves_the_stage_partial_and_a_second_run_heals_it
     grades = list(read_rows(store.path(mark) / "grades.jsonl", Grade))
     assert len({grade.question for grade in grades}) == len(grades) == 4
     assert all(grade.correct is False for grade in grades)
+
+
+def test_a_verdict_that_the_disk_had_no_room_for_is_given_again(boxed: tuple[RunStore, Boxed]) -> None:
+    store, context = boxed
+    mark = Mark(asked=asked(store, context), grader=1)
+    context.box = full = Full(store.path(mark) / "grades.jsonl", size=100)
+    try:
+        with suppress(OSError):
+            store.build(mark, context)
+    finally:
+        full.close()
+    context.box = Box(broken=0)
+    store.build(mark, context)
+    grades = list(read_rows(store.path(mark) / "grades.jsonl", Grade))
+    assert len({grade.question for grade in grades}) == len(grades) == 4
+
+
+def test_verdicts_on_responses_that_are_there_no_more_are_given_again(boxed: tuple[RunStore, Boxed]) -> None:
+    """Beside the one that was not given, that on the one response that is another now."""
+    store, context = boxed
+    mark = Mark(asked=asked(store, context), grader=1)
+    context.box = Box(broken=1)
+    with pytest.raises(SandboxError):
+        store.build(mark, context)
+    rows = store.path(mark.asked) / "generations.jsonl"
+    before = list(read_rows(rows, Generation))
+    undecided = {
+        one.question for one in read_rows(store.path(mark) / "grades.jsonl", Grade) if one.correct is None
+    }
+    decided = [one for one in before if one.question not in undecided]
+    other = replace(row("I give up", decided[0].question), finish_reason="length")
+    write_rows(rows, [other, *(one for one in before if one.question != other.question)])
+    context.box = busy = Busy()
+    store.build(mark, context)
+    grades = {one.question: one for one in read_rows(store.path(mark) / "grades.jsonl", Grade)}
+    assert len(grades) == 4
+    assert grades[other.question].truncated
+    assert len(set(busy.seen)) == 1
+
+
+def test_verdicts_are_not_taken_over_from_a_mark_whose_responses_were_replaced(
+    boxed: tuple[RunStore, Boxed],
+) -> None:
+    store, context = boxed
+    mark = Mark(asked=asked(store, context), grader=1)
+    context.box = Box(broken=1)
+    with pytest.raises(SandboxError):
+        store.build(mark, context)
+    write_json(store.path(mark.asked) / "identity.json", mark.asked.identity)
+    benchmark = mark.asked.benchmark
+    twice = replace(benchmark, sampling=replace(benchmark.sampling, draws=2))
+    longer = replace(mark, asked=replace(mark.asked, benchmark=twice))
+    rows = store.path(mark.asked) / "generations.jsonl"
+    before = list(read_rows(rows, Generation))
+    known = known_verdicts(longer, store.stages)
+    assert [known_verdict(known, one) for one in before].count(None) == 1
+    after = [row("I give up", one.question) for one in before]
+    write_rows(rows, after)
+    known = known_verdicts(longer, store.stages)
+    assert [known_verdict(known, one) for one in after].count(None) == 4
+
+
+def test_verdicts_on_responses_that_are_still_to_come_are_not_kept(boxed: tuple[RunStore, Boxed]) -> None:
+    store, context = boxed
+    mark = Mark(asked=asked(store, context), grader=1)
+    context.box = Box(broken=1)
+    with pytest.raises(SandboxError):
+        store.build(mark, context)
+    grades, rows = store.path(mark) / "grades.jsonl", store.path(mark.asked) / "generations.jsonl"
+    kept = keep_decided(grades, rows)
+    assert len(kept) == 3
+    [gone, *others] = kept
+    write_rows(rows, [one for one in list(read_rows(rows, Generation)) if one.question != gone[0]])
+    assert keep_decided(grades, rows) == set(others)
+    rows.unlink()
+    assert keep_decided(grades, rows) == frozenset()
+    assert grades.read_bytes() == b""
+
+
+def test_a_complete_mark_holds_its_verdicts_alone(boxed: tuple[RunStore, Boxed]) -> None:
+    store, context = boxed
+    mark = Mark(asked=asked(store, context), grader=1)
+    context.box = Box(broken=0)
+    store.build(mark, context)
+    assert {file.name for file in store.path(mark).iterdir()} == {
+        "identity.json",
+        "grades.jsonl",
+        "stage.json",
+    }
 
 
 def test_a_time_out_counts_only_once_it_was_seen_again_alone(boxed: tuple[RunStore, Boxed]) -> None:
