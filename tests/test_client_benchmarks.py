@@ -12,8 +12,8 @@ import pytest
 from tests.performance.client import peers
 from tests.performance.client.answers import latency
 from tests.performance.client.bare import ask_all
-from tests.performance.client.gpu import padded_tokenizer
-from tests.performance.client.measure import Bench, Command, compared_loops, opened
+from tests.performance.client.gpu import TINY, Turn, faults, padded_tokenizer, tokens_in
+from tests.performance.client.measure import Bench, Command, Failed, compared_loops, in_turn, opened
 from tests.performance.client.served import (
     AT_ONCE,
     INTERVAL,
@@ -23,7 +23,7 @@ from tests.performance.client.served import (
     Record,
     Server,
 )
-from tests.performance.client.told import loops_line
+from tests.performance.client.told import command_lines, loops_line, table
 from tests.performance.client.verdicts import peer_verdicts
 from tests.performance.client.watched import watch
 from tests.performance.client.work import MODEL, generations, puzzles
@@ -227,6 +227,63 @@ def test_ours_is_held_to_the_fastest_peer(ours: Command, held: list[bool]) -> No
 def test_without_a_peer_there_is_no_ratio_that_holds() -> None:
     verdicts = peer_verdicts("x", {"bare": [command(1.0, 1)], "harness": [command(1.0, 1)]})
     assert not all(each.holds for each in verdicts)
+
+
+def test_a_peer_that_fails_is_a_line_that_fails_and_makes_nothing_easier() -> None:
+    runs = iter([command(2.0, 200)])
+
+    def fast_then_broken() -> Command:
+        for each in runs:
+            return each
+        raise Failed("evalscope ended with 1")
+
+    said: list[str] = []
+    found = in_turn(
+        {
+            "bare": lambda: command(0.1, 1),
+            "harness": lambda: command(1.0, 30),
+            "lm-eval": lambda: command(5.0, 100),
+            "evalscope": fast_then_broken,
+        },
+        3,
+        said.append,
+    )
+    verdicts = peer_verdicts("x", found)
+    assert said == ["  evalscope ended with 1"]
+    assert [each.line for each in verdicts if not each.holds] == [
+        "x: evalscope failed, so that the best peer is not known"
+    ]
+    assert command_lines(found)[-1].split() == ["evalscope", "failed"]
+    assert table(AT_ONCE, found).splitlines()[-1].endswith("| failed | | | |")
+
+
+def test_ours_that_fails_holds_nothing() -> None:
+    found = {"bare": [], "harness": [], "lm-eval": [command(5.0, 100)]}
+    assert not any(each.holds for each in peer_verdicts("x", found))
+
+
+@pytest.mark.parametrize(
+    ("bare", "ours", "said"),
+    [
+        ((64, 1024), (64, 1024), ""),
+        ((64, 1024), (64, 1023), "ours: 64 responses with 1,023 tokens"),
+        ((64, 1024), (1, 16), "ours: 1 responses with 16 tokens"),
+        ((63, 1024), (64, 1024), "bare: 63 responses"),
+        ((64, 64), (64, 1024), "bare: 64 responses with 64 tokens"),
+    ],
+)
+def test_a_turn_on_a_gpu_counts_only_with_all_tokens_of_both_loops(
+    bare: tuple[int, int], ours: tuple[int, int], said: str
+) -> None:
+    pair = [Turn(seconds=1.0, busy=0.1, responses=each[0], tokens=each[1]) for each in (bare, ours)]
+    found = list(faults((pair[0], pair[1]), TINY))
+    assert bool(found) == bool(said)
+    assert all(fault.startswith(said) for fault in found)
+
+
+def test_the_tokens_of_a_response_are_those_that_the_server_reports() -> None:
+    assert tokens_in(b'{"choices": [], "usage": {"completion_tokens": 16}}') == 16
+    assert tokens_in(b'{"choices": [], "usage": null}') == 0
 
 
 @pytest.mark.parametrize("mode", [AT_ONCE, WHOLE, INTERVAL])

@@ -20,8 +20,10 @@ import aiohttp
 T = TypeVar("T")
 
 
-async def ask_all(url: str, bodies: Iterable[bytes], concurrency: int) -> tuple[int, int]:
-    """Responses, and bytes of their bodies."""
+async def ask_all(
+    url: str, bodies: Iterable[bytes], concurrency: int, kept: list[bytes] | None = None
+) -> tuple[int, int]:
+    """Responses, and bytes of their bodies, which are added to `kept` where it is given."""
     responses = received = 0
     left = iter(bodies)
 
@@ -30,6 +32,9 @@ async def ask_all(url: str, bodies: Iterable[bytes], concurrency: int) -> tuple[
         for body in left:
             async with session.post(url, data=body) as answer:
                 answer.raise_for_status()
+                if kept is not None:
+                    kept.append(await answer.read())
+                    received += len(kept[-1])
                 async for data in answer.content.iter_any():
                     received += len(data)
             responses += 1

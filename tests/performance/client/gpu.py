@@ -1,7 +1,8 @@
 """The transformers engine on a randomly initialised Qwen3-4B: tokens a second, and what the client adds.
 
-Our loop and the bare one take turns on the same 64 requests. Random weights hardly ever sample the end
-of text, so that all responses have the same length. The tokenizer is the micro models', with entries of
+Our loop and the bare one take turns on the same 64 requests. The end of text is never sampled
+(`suppress_tokens`), so that every response has the same length, and a turn with a token less does not
+count. The tokenizer is the micro models', with entries of
 its own for the rest of Qwen3's vocabulary.
 """
 
@@ -30,7 +31,8 @@ from tests.performance.client.bare import ask_all
 from tests.performance.score_rate import QWEN3_4B, SLIM
 
 REQUESTS = 64
-TOKENIZER_FILES = ("tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+TOKENIZER_FILES = ("tokenizer_config.json", "chat_template.jinja")
+END_OF_TEXT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +52,30 @@ TINY = Size(config={**SLIM, "vocab_size": 2_048}, max_tokens=16, rounds=1, dtype
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One pass over all requests. `busy` is the processor time of this process, in seconds."""
+    """One pass over all requests. `busy` is the processor time of this process, in seconds, `tokens` those
+    of all responses as the server counts them."""
 
     seconds: float
     busy: float
-    tokens: int = 0
+    responses: int
+    tokens: int
+
+
+def faults(pair: tuple[Turn, Turn], size: Size) -> Iterator[str]:
+    """What keeps a round from being the whole work of both loops, bare and ours."""
+    wanted = (REQUESTS, REQUESTS * size.max_tokens)
+    for name, turn in zip(("bare", "ours"), pair, strict=True):
+        if (turn.responses, turn.tokens) != wanted:
+            yield (
+                f"{name}: {turn.responses} responses with {turn.tokens:,} tokens, "
+                f"not {wanted[0]} with {wanted[1]:,}"
+            )
+
+
+def tokens_in(answer: bytes) -> int:
+    """The tokens of a response as its server counts them; 0 where it does not say."""
+    usage = json.loads(answer).get("usage") or {}
+    return int(usage.get("completion_tokens") or 0)
 
 
 def padded_tokenizer(size: int) -> dict[str, Any]:
@@ -74,11 +95,13 @@ def random_checkpoint(folder: Path, size: Size) -> Path:
     quiet()
     torch.manual_seed(0)
     torch.set_default_dtype(getattr(torch, size.dtype))
-    config = Qwen3Config(**size.config, eos_token_id=2, pad_token_id=0, bos_token_id=None)
+    config = Qwen3Config(**size.config, eos_token_id=END_OF_TEXT, pad_token_id=0, bos_token_id=None)
     Qwen3ForCausalLM(config).save_pretrained(folder)
     torch.set_default_dtype(torch.float32)
     for name in TOKENIZER_FILES:
         shutil.copy(MODELS / "base" / name, folder / name)
+    ending = {"eos_token_id": END_OF_TEXT, "pad_token_id": 0, "suppress_tokens": [END_OF_TEXT]}
+    (folder / "generation_config.json").write_text(json.dumps(ending), encoding="utf-8")
     tokenizer = padded_tokenizer(size.config["vocab_size"])
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     return folder
@@ -101,16 +124,19 @@ def our_turn(endpoint: Endpoint, sampling: Sampling, folder: Path) -> Turn:
     started, busy = time.perf_counter(), time.process_time()
     generate(requests(sampling), endpoint, rows, pace=Pace(requests=REQUESTS))
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
-    tokens = sum(row.completion_tokens for row in read_rows(rows, Generation))
-    return Turn(seconds=seconds, busy=busy, tokens=tokens)
+    tokens = [row.completion_tokens for row in read_rows(rows, Generation)]
+    return Turn(seconds=seconds, busy=busy, responses=len(tokens), tokens=sum(tokens))
 
 
 def bare_turn(endpoint: Endpoint, sampling: Sampling) -> Turn:
     bodies = [asked(each, endpoint) for each in requests(sampling)]
     encoded = [msgspec.json.encode(body) for _, body in bodies]
+    answered: list[bytes] = []
     started, busy = time.perf_counter(), time.process_time()
-    asyncio.run(ask_all(f"{endpoint.base_url}{bodies[0][0]}", encoded, REQUESTS))
-    return Turn(seconds=time.perf_counter() - started, busy=time.process_time() - busy)
+    asyncio.run(ask_all(f"{endpoint.base_url}{bodies[0][0]}", encoded, REQUESTS, answered))
+    seconds, busy = time.perf_counter() - started, time.process_time() - busy
+    tokens = sum(map(tokens_in, answered))
+    return Turn(seconds=seconds, busy=busy, responses=len(answered), tokens=tokens)
 
 
 def turns(folder: Path, size: Size) -> list[tuple[Turn, Turn]]:

@@ -154,7 +154,10 @@ class Bench:
         task = peers.prepare(self.server.base_url, self.mode, folder)
         command = peer.command(peer.programs, task)
         done = watch_in(self, peer.name, command, task)
-        score, graded = peer.score(peer.programs, task)
+        try:
+            score, graded = peer.score(peer.programs, task)
+        except Exception as error:  # whatever it lacks, it is not the file of a tool that did the work
+            raise Failed(f"{peer.name} left no score that can be read: {error!r}"[:300]) from error
         return Command(
             seconds=done.seconds,
             busy=done.busy,
@@ -227,21 +230,32 @@ def compared_loops(bench: Bench, rounds: int) -> Compared:
 def compared_commands(
     bench: Bench, chosen: list[Peer], rounds: int, say: Callable[[str], None]
 ) -> dict[str, list[Command]]:
-    """Whole commands by name, in turn: bare, ours, and each peer. A peer that fails is told and left out."""
+    """Whole commands by name, in turn: bare, ours, and each peer.
+
+    A tool that fails once is told, not run again, and has no runs: what it takes is not known.
+    """
     tools: dict[str, Callable[[], Command]] = {"bare": bench.bare_command, "harness": bench.harness}
     for each in chosen:
         tools[each.name] = lambda each=each: bench.peer(each)  # type: ignore[misc]
+    return in_turn(tools, rounds, say)
+
+
+def in_turn(
+    tools: dict[str, Callable[[], Command]], rounds: int, say: Callable[[str], None]
+) -> dict[str, list[Command]]:
+    """The runs of each tool, none of one that failed in any round."""
     found: dict[str, list[Command]] = {name: [] for name in tools}
+    failed: set[str] = set()
     for _ in range(rounds):
         for name, run in tools.items():
-            if name not in found:
+            if name in failed:
                 continue
             try:
                 found[name].append(run())
             except Failed as failure:
                 say(f"  {failure}")
-                del found[name]
-    return found
+                failed.add(name)
+    return {name: [] if name in failed else runs for name, runs in found.items()}
 
 
 @contextmanager

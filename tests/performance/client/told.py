@@ -27,6 +27,8 @@ def command_lines(found: dict[str, list[Command]]) -> list[str]:
 
 
 def command_line(name: str, runs: list[Command]) -> str:
+    if not runs:
+        return f"  {name:10}  failed"
     faults = sorted({fault for each in runs for fault in each.faults})
     lacking = f"; {', '.join(faults)}" if faults else ""
     taken = f"{seconds(runs):7.1f} s, of the processor {busy(runs):5.1f} s, {peak(runs) / MIB:6,.0f} MiB"
@@ -49,7 +51,9 @@ def table(mode: Mode, found: dict[str, list[Command]]) -> str:
     """Markdown: whole commands in one mode."""
     ours = found["harness"]
     rows = [
-        f"| {title(name)} | {seconds(runs):.1f} s | {busy(runs):.1f} s | {peak(runs) / MIB:,.0f} MiB "
+        f"| {title(name)} | failed | | | |"
+        if not runs or not ours
+        else f"| {title(name)} | {seconds(runs):.1f} s | {busy(runs):.1f} s | {peak(runs) / MIB:,.0f} MiB "
         f"| {seconds(runs) / seconds(ours):.1f} ×, {peak(runs) / peak(ours):.1f} × |"
         for name, runs in found.items()
     ]

@@ -30,17 +30,24 @@ def share_verdict(name: str, found: Compared, wanted: float) -> Verdict:
 
 
 def peer_verdicts(name: str, found: dict[str, list[Command]]) -> list[Verdict]:
-    """Ours against the fastest peer. lm-eval counts although its draws are one text: that is less work."""
+    """Ours against the fastest peer, and a failing line for each peer that was chosen and did not finish: it
+    may have been the fastest. lm-eval counts although its draws are one text: that is less work."""
     ours = found["harness"]
-    peers = {peer: runs for peer, runs in found.items() if peer not in ("bare", "harness")}
-    faults = sorted({fault for each in ours for fault in each.faults})
-    done = Verdict(holds=not faults, line=f"{name}: ours {', '.join(faults) or 'did the whole work'}")
-    if not peers:
-        return [done, Verdict(holds=False, line=f"{name}: no peer did the work, so there is no ratio")]
+    chosen = {peer: runs for peer, runs in found.items() if peer not in ("bare", "harness")}
+    peers = {peer: runs for peer, runs in chosen.items() if runs}
+    faults = sorted({fault for each in ours for fault in each.faults}) if ours else ["failed"]
+    done = [Verdict(holds=not faults, line=f"{name}: ours {', '.join(faults) or 'did the whole work'}")]
+    done += [
+        Verdict(holds=False, line=f"{name}: {peer} failed, so that the best peer is not known")
+        for peer in chosen
+        if peer not in peers
+    ]
+    if not peers or not ours:
+        return [*done, Verdict(holds=False, line=f"{name}: there is no ratio without ours and a peer")]
     best = min(peers, key=lambda peer: seconds(peers[peer]))
     faster, lighter = seconds(peers[best]) / seconds(ours), peak(peers[best]) / peak(ours)
     return [
-        done,
+        *done,
         Verdict(
             holds=faster >= FASTER,
             line=f"{name}: {faster:.1f} times faster than {best}, the best of {len(peers)} peers "
