@@ -142,15 +142,17 @@ class Engine:
         return self.argument(machine, ("--dtype",)) or ("bfloat16" if machine.gpus else "float32")
 
     def tensor_parallel(self, machine: Machine, model: Path | None = None) -> int:
-        """How many GPUs one copy of the model takes: as few as hold it, in powers of two, unless machine.toml
-        says otherwise; all where the model or the GPUs' memory is not known."""
+        """How many GPUs one copy of the model takes: as few as hold it, in powers of two (other numbers do not
+        divide the heads), unless machine.toml says otherwise; as many as there are where the model or the GPUs'
+        memory is not known."""
         if given := self.argument(machine, TENSOR_PARALLEL):
             return int(given)
+        most = 1 << (max(1, machine.gpus).bit_length() - 1)
         memory = hardware(machine).gpu_bytes if model is not None else 0.0
         if model is None or not memory:
-            return max(1, machine.gpus)
+            return most
         least = gpus_to_hold(weight_bytes(model) * ROOM, memory)
-        return min(machine.gpus, 1 << (least - 1).bit_length())
+        return min(most, 1 << (least - 1).bit_length())
 
     def data_parallel(self, machine: Machine, model: Path | None = None) -> int:
         """Copies of the model behind one server: as many as the GPUs allow, unless machine.toml says

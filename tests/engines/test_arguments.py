@@ -97,6 +97,7 @@ def test_over_how_many_copies_experts_are_spread_is_recorded(tmp_path: Path) -> 
         (70e9, 8, 2, 4),
         (170e9, 8, 4, 2),
         (800e9, 8, 8, 1),
+        (170e9, 3, 2, 1),
         (8.1e9, 3, 1, 3),
     ],
 )
