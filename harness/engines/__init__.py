@@ -142,9 +142,9 @@ class Engine:
         return self.argument(machine, ("--dtype",)) or ("bfloat16" if machine.gpus else "float32")
 
     def tensor_parallel(self, machine: Machine, model: Path | None = None) -> int:
-        """How many GPUs one copy of the model takes: as few as hold it, unless machine.toml says otherwise; as
-        many as there are where the model or the GPUs' memory is not known. A power of two: other numbers do
-        not divide the heads."""
+        """How many GPUs one copy of the model takes: as few as hold it, unless machine.toml says otherwise;
+        all where the model or the GPUs' memory is not known. A power of two: other numbers do not divide the
+        heads."""
         if given := self.argument(machine, TENSOR_PARALLEL):
             return int(given)
         most = 1 << (max(1, machine.gpus).bit_length() - 1)
