@@ -18,7 +18,7 @@ from harness.endpoint import Endpoint
 from harness.errors import DataError, HarnessError, ServerError
 from harness.generate import Pace, generate
 from harness.machine import Machine
-from harness.rows import RowFile, keys_of, read_in_order, read_rows
+from harness.rows import Key, RowFile, keys_of, read_in_order, read_rows
 from harness.serve import ServerPool
 from harness.session import SESSION
 from harness.types import Generation
@@ -58,7 +58,7 @@ class Counted:
 def test_rows_in_order_do_not_depend_on_the_order_in_which_they_came(tmp_path: Path) -> None:
     lines = [json.dumps({"question": q, "draw": d, "text": f"{q}{d}é"}) for q in "ba" for d in (10, 9, 0)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n" + '{"question": "torn', encoding="utf-8")
-    found = [(row["question"], row["draw"]) for row in read_in_order(tmp_path / "rows.jsonl", dict)]
+    found = [(row.question, row.draw) for row in read_in_order(tmp_path / "rows.jsonl", Key)]
     assert found == [(q, d) for q in "ab" for d in (0, 9, 10)]
 
 
