@@ -52,9 +52,8 @@ def draw_until_resolved(
 
     Raises UsageError where the run is registered for other rounds.
     """
-    rounds, tested = planned(marks, claims, say), keys_with_claims(marks, claims)
-    own = {label: rounds[label] for label, mark in marks.items() if mark.key in tested}
-    keep_rounds(runner.store, name, own)
+    rounds = planned(marks, claims, say)
+    keep_rounds(runner.store, name, registration(marks, claims))
     reached, going, number = dict(marks), dict(marks), 0
     while going:
         now = {label: with_draws(mark, rounds[label][number]) for label, mark in going.items()}
@@ -84,6 +83,12 @@ def planned(
         if mark.key not in tested:
             say(f"{label}: nothing is claimed, so there is nothing to decide: all draws")
     return rounds
+
+
+def registration(marks: Mapping[str, Mark], claims: Mapping[str, Sequence[Claim]]) -> dict[str, Rounds]:
+    """The rounds that are registered: those of evaluations about which something is claimed."""
+    tested = keys_with_claims(marks, claims)
+    return {label: rounds_of(mark.asked.drawn.draws) for label, mark in marks.items() if mark.key in tested}
 
 
 def keys_with_claims(marks: Mapping[str, Mark], claims: Mapping[str, Sequence[Claim]]) -> set[str]:

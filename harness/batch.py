@@ -33,7 +33,7 @@ from harness.engines import OPENAI_PARAMETERS
 from harness.engines.batch import batch
 from harness.errors import HarnessError, ServerError
 from harness.eventloop import run
-from harness.files import write_json, write_pieces
+from harness.files import UNREADABLE, write_json, write_pieces
 from harness.generate import SILENT, Progress
 from harness.machine import Machine
 from harness.rows import RowFile
@@ -50,9 +50,6 @@ ROUNDS = 3  # what a provider let expire or refused is submitted again, so often
 MOST_LINES = 50_000
 MOST_BYTES = 200_000_000
 """Both are OpenAI's limits for one file."""
-
-NOT_READABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for what is no JSON, or not of the type: of these, only the first is its own."""
 
 
 class BatchPending(HarnessError):
@@ -305,7 +302,7 @@ def decoded(line: bytes) -> Line:
     """A line of a file; one that is none, a torn last one say, has no id and answers nothing."""
     try:
         return LINE.decode(line)
-    except NOT_READABLE:
+    except UNREADABLE:
         return Line()
 
 
@@ -315,7 +312,7 @@ def completion_of(line: Line) -> Completion | None:
         return None
     try:
         completion = COMPLETION.decode(line.response.body)
-    except NOT_READABLE:
+    except UNREADABLE:
         return None
     given_up = not completion.choices or completion.choices[0].finish_reason in ("abort", "error")
     return None if given_up else completion
@@ -347,7 +344,7 @@ def refusal(line: Line) -> str:
 def fault_in(error: msgspec.Raw) -> str:
     try:
         return msgspec.json.decode(error, type=Fault).message
-    except NOT_READABLE:
+    except UNREADABLE:
         return excerpt(bytes(error))
 
 

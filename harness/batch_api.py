@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -22,7 +22,9 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from harness.client import excerpt, proxy_for
 from harness.errors import ServerError
-from harness.files import write_json
+from harness.files import UNREADABLE, write_json
+
+Told = TypeVar("Told")
 
 SUBMITTED = "submitted.json"
 MARK = "dasd_harness"
@@ -49,6 +51,10 @@ class Batch(msgspec.Struct):
     def dead(self) -> bool:
         """Whether it ended and there is nothing to fetch."""
         return self.status in ENDED and not (self.output_file_id or self.error_file_id)
+
+
+class Uploaded(msgspec.Struct):
+    id: str
 
 
 class Listed(msgspec.Struct):
@@ -140,7 +146,7 @@ class BatchApi:
         after = ""
         while True:
             answer = await self.call("GET", f"/batches?limit=100{after and f'&after={quote(after)}'}")
-            page = msgspec.json.decode(answer, type=Listed)
+            page = read(answer, Listed)
             for batch in page.data:
                 if (batch.metadata or {}).get(MARK) == mark:
                     return batch
@@ -149,22 +155,22 @@ class BatchApi:
             after = page.data[-1].id
 
     async def create(self, path: Path, mark: str) -> str:
-        uploaded = msgspec.json.decode(await self.upload(path))
+        uploaded = read(await self.upload(path), Uploaded)
         with path.open("rb") as lines:
             first = msgspec.json.decode(lines.readline())
         body = {
-            "input_file_id": uploaded["id"],
+            "input_file_id": uploaded.id,
             "endpoint": first["url"],
             "completion_window": WINDOW,
             "metadata": {MARK: mark},
         }
-        return msgspec.json.decode(await self.once("POST", "/batches", json=body), type=Batch).id
+        return read(await self.once("POST", "/batches", json=body), Batch).id
 
     async def ended(self, batch: str, say: Callable[[str], None]) -> Batch:
         """Waits for the end of a batch, and tells of every change."""
         before = ""
         while True:
-            now = msgspec.json.decode(await self.call("GET", f"/batches/{batch}"), type=Batch)
+            now = read(await self.call("GET", f"/batches/{batch}"), Batch)
             counts = now.request_counts or Counts()
             told = f"batch {batch}: {now.status}, {counts.completed} of {counts.total} answered"
             if told != before:
@@ -248,3 +254,14 @@ class BatchApi:
                 "does [engines.batch] base_url end in /v1, and does api_key_env name the key's variable?",
             )
         return body
+
+
+def read(data: bytes, kind: type[Told]) -> Told:
+    """What the provider told. Raises ServerError where it is something else."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except UNREADABLE as error:
+        raise ServerError(
+            f"the batch API answered no {kind.__name__.lower()} ({error}): {excerpt(data)}",
+            "does [engines.batch] base_url name an OpenAI-compatible batch API, and end in /v1?",
+        ) from error

@@ -34,7 +34,7 @@ class InFlight:
 
 @dataclass(eq=False)
 class Budget:
-    """Admits requests while their tokens stay within `limit`; 0 is no limit. One is always admitted."""
+    """Admits requests while their tokens stay within `limit`. One is always admitted."""
 
     limit: int
     finished: int = 0
@@ -56,12 +56,11 @@ class Budget:
         self.open.discard(entry)
         self.finished += 1
         self.written += tokens
-        if self.limit:
-            async with self.changed:
-                self.changed.notify_all()
+        async with self.changed:
+            self.changed.notify_all()
 
     def has_room(self, entry: InFlight) -> bool:
-        if not self.limit or not self.open:
+        if not self.open:
             return True
         expected = self.written / self.finished if self.finished else float("inf")
         return sum(each.tokens(expected) for each in (entry, *self.open)) <= self.limit

@@ -514,8 +514,9 @@ def preflight(
         reports = dict(preflights(found, store, context, sampling, require_seed))
     if as_entries:
         click.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2).decode())
-    for name, report in {}.items() if as_entries else reports.items():
-        print_preflight(report, f"{model} through {chosen}: {name}")
+    else:
+        for name, report in reports.items():
+            print_preflight(report, f"{model} through {chosen}: {name}")
     if any(report.stopping for report in reports.values()):
         sys.exit(1)
 
@@ -864,7 +865,7 @@ def build(store: "RunStore", context: "Context", name: str, labels: dict[str, An
 
 def resolve(store: "RunStore", context: "Context", recipe: "Recipe", labels: "Mapping[str, Stage]") -> None:
     """Builds the stages, then draws one model's evaluations after the other's until they are decided."""
-    from harness.adaptive import draw_until_resolved
+    from harness.adaptive import draw_until_resolved, keep_rounds, registration
     from harness.evaluate import Mark
     from harness.store import Runner
     from reports.assemble import claims_by_label
@@ -877,6 +878,7 @@ def resolve(store: "RunStore", context: "Context", recipe: "Recipe", labels: "Ma
             "Leave it out; or, with `harness evaluate`, name what is published: --claims dasd-4b/released.",
         )
     marks = {label: stage for label, stage in labels.items() if isinstance(stage, Mark)}
+    keep_rounds(store, recipe.name, registration(marks, claims))
     runner = Runner(store, context)
     runner.build(recipe.name, {label: stage for label, stage in labels.items() if label not in marks})
     for model in dict.fromkeys(mark.asked.model.key for mark in marks.values()):

@@ -26,6 +26,7 @@ from harness.asking import Request, asked, wants_tokens
 from harness.completion import Completion
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
+from harness.files import UNREADABLE
 from harness.stream import DEAF, LARGEST_ANSWER, STREAMED, BrokenStream, Listener, listened
 from harness.types import Sampling
 
@@ -92,7 +93,6 @@ class Client:
             read_bufsize=STREAM_BUFFER if self.endpoint.stream_from else WHOLE_BUFFER,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
             headers={
-                "Content-Type": JSON,
                 "User-Agent": AGENT,
                 "Accept-Encoding": "identity",
                 **({"Authorization": f"Bearer {key}"} if key else {}),
@@ -217,7 +217,7 @@ def understood(data: bytes, endpoint: Endpoint) -> Completion:
     """The completion in a 200 answer. Raises Transient where the server gave the request up."""
     try:
         completion = msgspec.json.decode(data, type=Completion)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise ServerError(
             f"{endpoint.label} answered no OpenAI completion ({error}): {excerpt(data)}",
             f"check that {endpoint.model} is served by an OpenAI-compatible server",

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import msgspec
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what they should be. Bad UTF-8 in a string is no MsgspecError,
+nor is nesting without end."""
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file so that a reader, or a crash, sees the old content or the new, never a part."""

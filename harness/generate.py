@@ -179,7 +179,7 @@ class Lane:
         self.endpoint = endpoint
         self.loop = loop
         self.open: dict[tuple[str, int], Request] = {}
-        self.budget = Budget(loop.pace.tokens * endpoint.copies)
+        self.budget = Budget(loop.pace.tokens * endpoint.copies) if loop.pace.tokens else None
         count = max(1, loop.pace.requests * endpoint.copies)
         self.slots = [Slot(loop.file.path.parent, number * count + each) for each in range(count)]
         self.client = Client(
@@ -208,7 +208,7 @@ class Lane:
         while (request := await self.loop.supply.take()) is not None:
             self.open[request.key] = request
             slot.take(request, self.watchdog.sign_of_life)
-            entry = await self.budget.admit(request, slot) if self.budget.limit else None
+            entry = await self.budget.admit(request, slot) if self.budget else None
             try:
                 response = await self.client.complete(request, slot)
             except Unreachable:
@@ -218,7 +218,7 @@ class Lane:
             self.watchdog.sign_of_life()
             del self.open[request.key]
             self.loop.supply.answered(request)
-            if entry is not None:
+            if self.budget and entry:
                 await self.budget.release(entry, response.row.completion_tokens)
 
     async def hear_last_words(self) -> None:

@@ -15,11 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.files import write_pieces
-
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are not what they should be. Bad UTF-8 in a string is no MsgspecError,
-nor is nesting without end."""
+from harness.files import UNREADABLE, write_pieces
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):

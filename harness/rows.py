@@ -16,7 +16,8 @@ import msgspec
 
 from harness import places, tokens
 from harness.errors import DataError
-from harness.places import UNREADABLE, Place
+from harness.files import UNREADABLE
+from harness.places import Place
 from harness.tokens import TokenFile
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import msgspec
 
 from harness.completion import AnswerMessage, Choice, Completion, Logprobs, TokenLogprob, Usage
 from harness.errors import ServerError
+from harness.files import UNREADABLE
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 LARGEST_ANSWER = 2**30  # bytes: 100,000 tokens with their log-probabilities take some 20 MB
@@ -95,7 +96,7 @@ class Assembly:
             return
         try:
             chunk = self.decoder.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise BrokenStream(f"an event is no completion chunk ({error}): {shown(data)}") from error
         if len(chunk.error) and bytes(chunk.error) != b"null":
             raise BrokenStream(f"the server failed in the middle of its answer: {shown(bytes(chunk.error))}")

@@ -18,6 +18,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type
 from harness.client import Client, Patience, Refused, Transient, Unreachable, excerpt, failure, pause
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
+from harness.files import UNREADABLE
 from harness.generate import Progress
 from harness.watchdog import Watchdog, first_failure
 from pipeline.logprobs import Encoded, Unscorable, check_length, check_numbers
@@ -148,7 +149,7 @@ def understood(data: bytes, row: Encoded, endpoint: Endpoint) -> NDArray[np.floa
         found = completion.choices[0].prompt_logprobs or []
         pairs = zip(found, row.ids, strict=True)
         values = [token[wanted].logprob for token, wanted in list(pairs)[len(row.prompt) :] if token]
-    except (msgspec.MsgspecError, LookupError, ValueError) as error:
+    except (*UNREADABLE, LookupError, ValueError) as error:
         raise ServerError(
             f"{endpoint.label} gave no log-probability for each of {len(row.ids)} prompt tokens of response "
             f"{row.key}: {excerpt(data)}",

@@ -21,7 +21,7 @@ from benchmarks.micro import micro_math
 from harness.adopt import adopt_draws
 from harness.asking import Request
 from harness.batch import BatchPending, ask_by_files, ask_in_batches, batch_endpoint
-from harness.batch_api import BatchApi
+from harness.batch_api import Batch, BatchApi, read
 from harness.engines.batch import batch
 from harness.errors import ServerError
 from harness.evaluate import Ask
@@ -492,3 +492,21 @@ def test_more_draws_begin_with_those_that_batch_files_brought(
 def asking(draws: int) -> Ask:
     benchmark = replace(micro_math, count=2, sampling=replace(micro_math.sampling, draws=draws))
     return Ask(model=Stored(stored="served-1"), benchmark=benchmark, engine="batch")
+
+
+@pytest.mark.usefixtures("key")
+def test_a_provider_that_answers_no_batch_is_named_and_no_traceback(tmp_path: Path) -> None:
+    with running() as server:
+        url = server.base_url.removesuffix("/v1") + "/asked?x="
+        settings = EngineSettings(base_url=url, api_key_env="BATCH_TEST_KEY")
+        machine = Machine(engines={"batch": settings}, batch_poll=0.1)
+        with pytest.raises(ServerError, match="the batch API"):
+            ask_in_batches(
+                WANTED, endpoint(), tmp_path / "generations.jsonl", machine, SILENT, lambda text: None
+            )
+
+
+@pytest.mark.parametrize("data", [b"<html>", b'{"id": 7}', b"\xff", b'{"x": ' + b"[" * 100_000])
+def test_what_is_no_batch_is_an_error_with_words(data: bytes) -> None:
+    with pytest.raises(ServerError, match="answered no batch"):
+        read(data, Batch)

@@ -311,7 +311,9 @@ def test_a_retry_after_that_is_no_number_is_no_wish(header: str) -> None:
     assert seconds_to_wait(header) is None
 
 
-@pytest.mark.parametrize("data", [b'{"choices": [{"text": "\xff"}]}', b'{"choices": [{"text": "a"', b"\xff"])
+@pytest.mark.parametrize(
+    "data", [b'{"choices": [{"text": "\xff"}]}', b'{"choices": [{"text": "a"', b"\xff", b"[" * 100_000]
+)
 def test_bytes_that_are_no_text_are_a_servers_fault_and_no_traceback(data: bytes) -> None:
     with running() as endpoint, pytest.raises(ServerError, match="answered no OpenAI completion"):
         understood(data, endpoint)

@@ -177,6 +177,7 @@ def test_comments_and_other_fields_of_a_stream_say_nothing() -> None:
         b"data: \xff\xfe\n\n",
         b'data: {"choices": [{"text": "\xff"}]}\n\n',
         b"data:\n\n",
+        b'data: {"x": ' + b"[" * 100_000 + b"\n\n",
     ],
 )
 def test_what_is_no_whole_stream_is_never_an_answer(data: bytes) -> None:

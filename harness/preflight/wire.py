@@ -12,6 +12,7 @@ from harness import completion
 from harness.asking import Request, asked
 from harness.client import Client, Patience, Transient, Unreachable, excerpt, failure, pause
 from harness.endpoint import Endpoint
+from harness.files import UNREADABLE
 from harness.types import Message, Sampling
 
 ATTEMPTS_WHEN_UNWELL = 2
@@ -212,7 +213,7 @@ def read(data: bytes, kind: type[Read]) -> Read | Refusal:
     """The answer, or a Refusal where a 200 is not what was asked for."""
     try:
         found = msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return Refusal(status=200, said=excerpt(data))
     empty = isinstance(found, Answer) and not found.choices
     return Refusal(status=200, said=excerpt(data)) if empty else found
