@@ -25,6 +25,7 @@ from reports.table import (
 )
 
 Cell = str | int | float | None
+Group = Literal["", "tables", "benchmark", "stage", "provenance"]
 
 SPREAD = "over alternatives"
 COLUMNS = (
@@ -38,14 +39,20 @@ COLUMNS = (
 class Section:
     """A further table below the main one: drop reasons, training losses, peers …
 
-    `pictures` stand beside the table, which has their numbers; only the HTML page shows them.
+    `pictures` stand beside the table, which has their numbers; only the HTML page shows them. `group`
+    is the part of the page that it belongs to. A `folded` one opens on demand. `copyable` is a command
+    with a button that copies it. `greyed` are the rows (from 0) that nobody measured here.
     """
 
     title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[Cell]] = ()
     note: str = ""
     pictures: Sequence[Picture] = ()
+    group: Group = ""
+    folded: bool = False
+    copyable: str = ""
+    greyed: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
