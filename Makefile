@@ -4,12 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint acceptance setup sandbox clean
+.PHONY: demo test lint acceptance setup sandbox browser clean
 
 demo: setup
 	$(BIN)/harness reproduce dasd-micro
 
-test: setup lint
+test: setup lint browser
 	$(BIN)/harness setup transformers
 	$(BIN)/harness setup lighteval
 	$(BIN)/harness setup llamafactory
@@ -33,6 +33,10 @@ setup: $(STAMP) sandbox
 sandbox: $(STAMP)
 	-docker/start-engine.sh
 	$(BIN)/harness setup sandbox
+
+# Chromium and axe-core for the tests of the pages.
+browser:
+	tests/browser/install
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
