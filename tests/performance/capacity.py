@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.cli import find_recipe
+from harness.cli.found import find_recipe
 from harness.cost import Assumptions, Counted, Estimator
 from harness.finish import HOUR, Reckoning, Task
 from harness.hardware import hardware

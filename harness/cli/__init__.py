@@ -1,0 +1,52 @@
+"""The command line: the only package that sees harness, benchmarks, pipeline and reports.
+
+One module a command. Heavy imports happen inside the commands, so that `harness --help` answers at once.
+Exit codes: 0 done, 1 failed, 64 wrong usage, 75 run again (a batch is under way), 130 interrupted.
+"""
+
+import sys
+
+import click
+
+from harness.cli.group import Lazy
+from harness.errors import HarnessError, UsageError
+
+COMMANDS = {
+    "list": "harness.cli.listing:list_",
+    "setup": "harness.cli.setup:setup",
+    "plan": "harness.cli.plan:plan",
+    "calibrate": "harness.cli.calibrate:calibrate",
+    "data": "harness.cli.data:data",
+    "reproduce": "harness.cli.reproduce:reproduce",
+    "evaluate": "harness.cli.evaluate:evaluate",
+    "preflight": "harness.cli.preflight:preflight",
+    "serve": "harness.cli.serve:serve",
+    "report": "harness.cli.report:report",
+    "regrade": "harness.cli.regrade:regrade",
+    "compare": "harness.cli.compare:compare",
+    "crosscheck": "harness.cli.crosscheck:crosscheck",
+    "sentences": "harness.cli.sentences:sentences",
+    "publish": "harness.cli.publish:publish",
+    "convert": "harness.cli.convert:convert",
+}
+
+
+@click.group(cls=Lazy, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dasd-harness")
+def cli() -> None:
+    """Reproduce the DASD distillation report, from questions to a verdict on every number."""
+
+
+def main() -> None:
+    """Entry point: errors as one line and a remedy, never a traceback for what a user can mend."""
+    try:
+        cli.main(standalone_mode=False)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("interrupted: run the same command again to continue", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(UsageError.exit_code)
+    except HarnessError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,43 @@
+"""`harness calibrate`."""
+
+from pathlib import Path
+
+import click
+
+from harness.cli.found import find_recipe
+from harness.cli.options import Place, place_options, recipe_options
+
+
+@click.command()
+@click.argument("recipe")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Of each kind of work."
+)
+@click.option("--download", is_flag=True, help="Fetch models that are not on this machine.")
+@recipe_options
+@place_options
+def calibrate(
+    recipe: str,
+    seconds: float,
+    download: bool,
+    entry: str | None,
+    engine: str | None,
+    runs: Path,
+    data: Path | None,
+    machine: Path | None,
+) -> None:
+    """Measure how fast this machine does each kind of work of RECIPE, for `harness plan`.
+
+    Runs each for a short time and keeps the speeds in throughput.json of the runs folder.
+    """
+    from harness.hardware import hardware
+    from harness.throughput import FILE, keep_rates
+    from pipeline.calibrate import Calibration
+
+    place = Place(runs, data, machine)
+    found, here, store = find_recipe(recipe, engine, entry), place.machine(), place.store()
+    devices = hardware(here)
+    calibration = Calibration(store, found, here, devices, seconds, download, click.echo)
+    for rate in calibration.rates():
+        keep_rates(store.root, [rate])
+    click.echo(f"speeds: {store.root / FILE}")

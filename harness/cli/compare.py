@@ -1,0 +1,22 @@
+"""`harness compare`."""
+
+from pathlib import Path
+
+import click
+
+from harness.cli.found import evaluated
+from harness.cli.options import Place, place_options
+
+
+@click.command()
+@click.argument("a", metavar="RUN[/ROW]")
+@click.argument("b", metavar="OTHER[/ROW]")
+@click.option("--all", "everything", is_flag=True, help="List every flip.")
+@place_options
+def compare(a: str, b: str, everything: bool, runs: Path, data: Path | None, machine: Path | None) -> None:
+    """Compare two runs, or two rows of one, question by question, and list the flips."""
+    from reports.comparison import compare_runs, print_comparison
+
+    store = Place(runs, data, machine).store()
+    first, second = (evaluated(store, text) for text in (a, b))
+    print_comparison(compare_runs(store, first, second), (a, b), everything)

@@ -1,0 +1,30 @@
+"""`harness report`."""
+
+from pathlib import Path
+
+import click
+
+from harness.cli.found import find_run
+from harness.cli.options import Place, place_options
+from harness.cli.running import running, show_report
+
+
+@click.command()
+@click.argument("run")
+@click.option("--engine", help="Engine instead of the recipe's.")
+@click.option("--sensitivity", is_flag=True, help="Try every other reading that stored answers allow.")
+@place_options
+def report(
+    run: str, engine: str | None, sensitivity: bool, runs: Path, data: Path | None, machine: Path | None
+) -> None:
+    """Write the report of RUN (a recipe, or the name of a run) again from what is measured so far."""
+    from reports.sensitivity import sensitivity as vary
+
+    place = Place(runs, data, machine)
+    store = place.store()
+    found, labels = find_run(store, run, engine)
+    if not sensitivity:
+        show_report(store, found, labels)
+        return
+    with running(place) as (store, context):
+        show_report(store, found, labels, list(vary(store, labels, context)))

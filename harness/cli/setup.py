@@ -1,0 +1,26 @@
+"""`harness setup`."""
+
+from pathlib import Path
+
+import click
+
+from harness.cli.options import Place, place_options
+from harness.errors import UsageError
+
+
+@click.command()
+@click.argument("name")
+@place_options
+def setup(name: str, runs: Path, data: Path | None, machine: Path | None) -> None:
+    """Build what NAME needs: the Python environment of an engine, or the image of the `sandbox`."""
+    from harness.discover import suggestion
+    from harness.sandboxes import open_sandbox
+    from harness.setup import ENVIRONMENTS, set_up
+
+    found = Place(runs, data, machine).machine()
+    if name == "sandbox":
+        open_sandbox(found, click.echo).close()
+    elif name in ENVIRONMENTS:
+        set_up(name, found, click.echo)
+    else:
+        raise UsageError(f"nothing to set up for {name!r}. {suggestion(name, [*ENVIRONMENTS, 'sandbox'])}")
