@@ -11,15 +11,12 @@ import subprocess
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 from platformdirs import user_cache_path
 
 from harness.errors import UsageError
 from harness.hubs import HubName
-
-SandboxName = Literal["auto", "docker", "bubblewrap"]
 
 
 def default_environments() -> Path:
@@ -85,9 +82,10 @@ class EngineSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxSettings:
-    """`name` auto takes Docker where an engine runs, else bubblewrap with a visible note."""
+    """`name` is that of a file in `harness/sandboxes`; `auto` takes Docker where an engine runs, else
+    bubblewrap with a visible note."""
 
-    name: SandboxName = "auto"
+    name: str = "auto"
     image: str = "dasd-harness-sandbox:1"
     memory_mb: int = 4096
     processes: int = 64

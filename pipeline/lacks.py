@@ -103,13 +103,9 @@ class Lacks:
     @functools.cached_property
     def sandbox_trouble(self) -> str:
         """Why no sandbox would open here, or nothing."""
-        from harness.sandboxes import bubblewrap, docker
+        from harness.sandboxes import sandbox_trouble
 
-        wanted = self.machine.sandbox.name
-        told = docker.trouble() if wanted != "bubblewrap" else "not wanted"
-        if not told or wanted == "docker":
-            return told
-        return bubblewrap.trouble()
+        return sandbox_trouble(self.machine)
 
     def sandbox(self) -> Iterator[Lack]:
         if self.sandbox_trouble:

@@ -90,26 +90,59 @@ class Sandbox(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class SandboxKind:
+    """What each file of this package ends with: a name for machine.toml, and how to open it.
+
+    `open` raises SandboxError where the sandbox cannot run; `trouble` says why it could not, or nothing.
+    """
+
+    name: str
+    open: Callable[[Machine, Say], Sandbox]
+    trouble: Callable[[], str]
+
+
+def sandboxes() -> dict[str, SandboxKind]:
+    """The sandboxes by name; one file each in this package."""
+    import harness.sandboxes
+    from harness.discover import discover
+
+    return discover(harness.sandboxes, SandboxKind)
+
+
 def open_sandbox(machine: Machine, say: Say) -> Sandbox:
     """The sandbox that the machine asks for, ready to run; `say` gets notes that a user must see.
 
     `auto` takes Docker where an engine answers, else bubblewrap with a note (an error where CI is
-    set). Raises SandboxError where neither can run: a program never runs without a sandbox.
+    set). Raises SandboxError where it cannot run, since a program never runs without a sandbox, and
+    UsageError for an unknown name.
     """
+    from harness.discover import pick
     from harness.sandboxes import bubblewrap, docker
 
-    wanted = machine.sandbox.name
-    if wanted != "bubblewrap":
-        trouble = docker.trouble()
-        if not trouble:
-            return docker.DockerSandbox(machine, say)
-        if wanted == "docker" or in_ci():
-            raise SandboxError(f"no Docker engine answers: {trouble}", docker.REMEDY)
-        say(f"Docker does not answer ({trouble}): programs run under bubblewrap, a weaker sandbox")
+    if machine.sandbox.name != "auto":
+        return pick("sandbox", machine.sandbox.name, sandboxes()).open(machine, say)
+    trouble = docker.trouble()
+    if not trouble:
+        return docker.DockerSandbox(machine, say)
+    if in_ci():
+        raise SandboxError(f"no Docker engine answers: {trouble}", docker.REMEDY)
+    say(f"Docker does not answer ({trouble}): programs run under bubblewrap, a weaker sandbox")
     missing = bubblewrap.trouble()
     if missing:
         raise SandboxError(f"no sandbox can run here: {missing}", f"{docker.REMEDY}; {bubblewrap.REMEDY}")
     return bubblewrap.BubblewrapSandbox(machine, say)
+
+
+def sandbox_trouble(machine: Machine) -> str:
+    """Why the sandbox that the machine asks for would not open, or nothing. Raises UsageError for an
+    unknown name."""
+    from harness.discover import pick
+
+    known = sandboxes()
+    if machine.sandbox.name != "auto":
+        return pick("sandbox", machine.sandbox.name, known).trouble()
+    return known["docker"].trouble() and known["bubblewrap"].trouble()
 
 
 def in_ci() -> bool:

@@ -19,7 +19,7 @@ from typing import IO
 
 from harness.errors import SandboxError
 from harness.machine import Machine
-from harness.sandboxes import Accept, Execution, Limits, Program, Say, accept_all, image
+from harness.sandboxes import Accept, Execution, Limits, Program, SandboxKind, Say, accept_all, image
 from harness.sandboxes.pool import Channel, Pool, guest_settings, guest_source
 
 REMEDY = "or install bubblewrap (Debian: apt-get install bubblewrap) and Python 3.11"
@@ -164,3 +164,6 @@ class Piped:
         for stream in (self.process.stdin, self.process.stdout, self.complaints):
             assert stream is not None
             stream.close()
+
+
+kind = SandboxKind(name="bubblewrap", open=BubblewrapSandbox, trouble=trouble)

@@ -18,7 +18,7 @@ from docker.models.containers import Container
 
 from harness.errors import SandboxError
 from harness.machine import Machine
-from harness.sandboxes import Accept, Execution, Limits, Program, Say, accept_all, image
+from harness.sandboxes import Accept, Execution, Limits, Program, SandboxKind, Say, accept_all, image
 from harness.sandboxes.pool import Channel, Pool, guest_settings, guest_source
 
 REMEDY = "start Docker (as root on Debian: docker/start-engine.sh), or join its group"
@@ -175,3 +175,6 @@ def owner(process: int) -> str:
     except OSError:
         boot, started = "unknown", "unknown"
     return f"{socket.gethostname()}/{boot}/{process}/{started}"
+
+
+kind = SandboxKind(name="docker", open=DockerSandbox, trouble=trouble)

@@ -1,7 +1,6 @@
 """Both sandboxes, really running. In CI one that cannot run is a failure, elsewhere a skip."""
 
 from collections.abc import Iterator
-from typing import Literal, cast
 
 import pytest
 
@@ -15,7 +14,7 @@ PROCESSES = 32
 def settings(name: str, workers: int = 1) -> Machine:
     return Machine(
         sandbox=SandboxSettings(
-            name=cast(Literal["docker", "bubblewrap"], name),
+            name=name,
             workers=workers,
             memory_mb=MEMORY_MB,
             processes=PROCESSES,

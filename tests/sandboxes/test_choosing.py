@@ -11,7 +11,7 @@ from pathlib import Path
 import docker as engine
 import pytest
 
-from harness.errors import SandboxError
+from harness.errors import SandboxError, UsageError
 from harness.machine import Machine, SandboxSettings
 from harness.sandboxes import Limits, Program, docker, open_sandbox
 from tests.sandboxes.conftest import MEMORY_MB, PROCESSES, needs, settings
@@ -69,6 +69,11 @@ def test_without_docker_asking_for_docker_fails() -> None:
 def test_without_docker_and_bubblewrap_nothing_runs(tmp_path: Path) -> None:
     said = choose("auto", CI="", PATH=str(tmp_path))
     assert "error: no sandbox can run here: bubblewrap is not installed" in said
+
+
+def test_a_sandbox_of_another_name_is_never_replaced_by_one_that_runs() -> None:
+    with pytest.raises(UsageError, match="unknown sandbox 'dockr'"):
+        open_sandbox(settings("dockr"), print)
 
 
 def test_engine_confirms_every_limit_of_the_container() -> None:
