@@ -4,11 +4,10 @@ import functools
 import math
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.machine import Machine, visible_gpus
+from harness.machine import Machine, told_by_driver, visible_gpus
 
 MEMORY_OF_AN_H100 = 80e9
 USABLE = 0.9  # of a GPU's memory
@@ -47,8 +46,7 @@ def gpu_lines() -> list[tuple[str, str]]:
     """Name and memory in MiB of each GPU that the driver lists and CUDA_VISIBLE_DEVICES leaves."""
     if shutil.which("nvidia-smi") is None:
         return []
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = told_by_driver("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
     lines = told.stdout.splitlines() if told.returncode == 0 else []
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         lines = [lines[place] for place in visible_gpus() if place < len(lines)]

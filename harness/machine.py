@@ -9,14 +9,21 @@ import re
 import shutil
 import subprocess
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from platformdirs import user_cache_path
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.hubs import HubName
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+DRIVER_SECONDS = 60.0
 
 
 def default_environments() -> Path:
@@ -56,7 +63,7 @@ def listed_gpus() -> list[list[str]]:
     """The UUIDs of each GPU that the driver lists, its parts' after its own."""
     if shutil.which("nvidia-smi") is None:
         return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    listed = told_by_driver("-L").stdout
     found: list[list[str]] = []
     for line in listed.splitlines():
         if line.startswith("GPU "):
@@ -64,6 +71,19 @@ def listed_gpus() -> list[list[str]]:
         if found:
             found[-1] += re.findall(r"UUID: ([\w./-]+)", line)
     return found
+
+
+def told_by_driver(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What nvidia-smi answers. Raises HarnessError where the driver hangs: to take that for a machine without
+    GPUs would start a large model on its CPU."""
+    command = ["nvidia-smi", *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=DRIVER_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise HarnessError(
+            f"nvidia-smi does not answer within {DRIVER_SECONDS:.0f} s: the NVIDIA driver hangs",
+            "Restart the machine, or do without its GPUs: gpus = 0 in machine.toml.",
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,20 +188,30 @@ def load_machine(file: Path | None) -> Machine:
         return Machine()
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        unknown = set(table) - set(Machine.__dataclass_fields__)
-        for name, kind in (
-            ("cluster", ClusterSettings),
-            ("training", TrainingSettings),
-            ("sandbox", SandboxSettings),
-        ):
-            unknown |= {f"{name}.{key}" for key in set(table.get(name, {})) - set(kind.__dataclass_fields__)}
-        if unknown:
-            raise UsageError(f"{path}: unknown setting {sorted(unknown)[0]!r}")
+        if unknown := sorted(unknown_settings(table)):
+            raise UsageError(f"{path}: unknown setting {unknown[0]!r}")
         return msgspec.convert(table, Machine, strict=True, dec_hook=decode_path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def unknown_settings(table: dict[str, Any]) -> Iterator[str]:
+    """Settings that no class here has; of what is no table, msgspec complains."""
+    engines = table.get("engines")
+    parts: list[tuple[str, Any, type[DataclassInstance]]] = [
+        ("", table, Machine),
+        ("cluster.", table.get("cluster"), ClusterSettings),
+        ("training.", table.get("training"), TrainingSettings),
+        ("sandbox.", table.get("sandbox"), SandboxSettings),
+    ]
+    if isinstance(engines, dict):
+        parts += [(f"engines.{name}.", settings, EngineSettings) for name, settings in engines.items()]
+    for prefix, settings, kind in parts:
+        if isinstance(settings, dict):
+            known = {one.name for one in fields(kind)}
+            yield from (f"{prefix}{key}" for key in settings if key not in known)
 
 
 def decode_path(kind: type, value: object) -> object:

@@ -72,7 +72,7 @@ class Engine:
     figures. `parsers` are its names for reasoning parsers, by how a checkpoint marks its reasoning; `keys`,
     `copies` and `limits_context` say whether it can ask for an API key, serve several copies of a model and
     be given a context; `renders_harmony` that it ignores gpt-oss's chat template; `top_k_off` is its way to
-    write that top_k is off.
+    write that top_k is off; `needs_gpu` that it runs on no CPU.
     """
 
     name: ClassVar[str]
@@ -90,6 +90,7 @@ class Engine:
     limits_context: ClassVar[bool] = True
     renders_harmony: ClassVar[bool] = False
     top_k_off: ClassVar[int] = -1
+    needs_gpu: ClassVar[bool] = False
     raw_prompt: ClassVar[dict[str, Any]] = {}
     token_ids: ClassVar[dict[str, Any]] = {}
     streams_token_ids: ClassVar[bool] = True

@@ -24,6 +24,7 @@ KEY = "key.yaml"
 class SgLang(Engine):
     name: ClassVar[str] = "sglang"
     package: ClassVar[tuple[str, ...]] = ("sglang",)
+    needs_gpu: ClassVar[bool] = True
     token_ids: ClassVar[dict[str, Any]] = {"return_token_ids": True}
     streams_token_ids: ClassVar[bool] = False  # refused on streamed chat (serving_chat.py)
     parsers: ClassVar[dict[str, str]] = {"tags": "qwen3", "harmony": "gpt-oss"}

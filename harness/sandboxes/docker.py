@@ -136,10 +136,10 @@ class Attached:
             return  # already removed, or being removed, by the engine itself
 
 
-def connected() -> docker.DockerClient:
-    """A client of the engine. Raises SandboxError where none answers."""
+def connected(seconds: int = 120) -> docker.DockerClient:
+    """A client of the engine, which waits so long for each answer. Raises SandboxError where none comes."""
     try:
-        client = docker.from_env(version="auto", timeout=120)
+        client = docker.from_env(version="auto", timeout=seconds)
         client.ping()
     except DockerException as error:
         raise SandboxError(f"no Docker engine answers: {error}", REMEDY) from error

@@ -160,8 +160,7 @@ def debian_mirror() -> list[str]:
 
 def installed_packages(version: str, say: Say) -> Path:
     """A folder with PACKAGES for CPython `version` on Linux, made once and kept in the user's cache."""
-    name = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
-    folder = cache_folder() / f"sandbox-packages-{version}-{name}"
+    folder = packages_folder(version)
     with FileLock(f"{folder}.lock"):
         if folder.exists():
             return folder
@@ -181,6 +180,11 @@ def installed_packages(version: str, say: Say) -> Path:
                 *PACKAGES,
             )
     return folder
+
+
+def packages_folder(version: str) -> Path:
+    name = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
+    return cache_folder() / f"sandbox-packages-{version}-{name}"
 
 
 def platforms() -> list[str]:
