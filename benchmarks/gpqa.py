@@ -100,6 +100,7 @@ class Gpqa(Benchmark):
     """The diamond set."""
 
     grader: ClassVar[int] = 2
+    gated: ClassVar[bool] = True
 
     def load(self, data: Path | None) -> list[Question]:
         names = ["gpqa_diamond.csv"]

@@ -27,14 +27,16 @@ class Benchmark:
 
     `version` goes up when questions or prompts change, `grader` when verdicts change: a new grader
     re-marks stored generations and asks nothing. `voted`: draws can give the same answer, so that a
-    majority means something; two programs are hardly ever the same. `dataset` is a Hub id, `revision`
-    a commit or "unpinned"; `sampling` the protocol's setting.
+    majority means something; two programs are hardly ever the same. `gated`: its terms forbid showing
+    its texts in public, so exports leave them out. `dataset` is a Hub id, `revision` a commit or
+    "unpinned"; `sampling` the protocol's setting.
     """
 
     version: ClassVar[int] = 1
     grader: ClassVar[int] = 1
     needs_sandbox: ClassVar[bool] = False
     voted: ClassVar[bool] = True
+    gated: ClassVar[bool] = False
 
     name: str
     dataset: str

@@ -28,6 +28,7 @@ COMMANDS = {
     "sentences": "harness.cli.sentences:sentences",
     "publish": "harness.cli.publish:publish",
     "convert": "harness.cli.convert:convert",
+    "export": "harness.cli.export:export",
 }
 
 
