@@ -9,7 +9,6 @@ same stage wait for each other.
 
 import errno
 import json
-import platform
 import shutil
 import sys
 import threading
@@ -39,10 +38,12 @@ from harness.sandboxes import Sandbox
 from harness.serve import ServerPool, fixed_sampling
 from harness.stage import Service, Stage, ordered
 from harness.types import Sampling
+from harness.workplace import workplace
 
 Row = TypeVar("Row")
 State = Literal["done", "partial", "missing"]
 MANIFEST = "stage.json"
+LABELS = "labels.json"
 CHECKED_AGAIN = 0.5
 """Seconds after which who waits for another process looks whether everything was told to stop."""
 
@@ -203,7 +204,7 @@ class RunStore:
                 return path
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / "identity.json", stage.identity)
-            started = time.time()
+            before, started = row_count(path), time.time()
             stage.run(path, context)
             write_json(
                 path / MANIFEST,
@@ -213,8 +214,9 @@ class RunStore:
                     "inputs": [read.key for read in stage.inputs],
                     "seconds": round(time.time() - started, 3),
                     "rows": row_count(path),
+                    "rows_before": before or 0,
                     "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                    "python": platform.python_version(),
+                    "workplace": workplace(context.machine),
                 },
             )
         return path
@@ -272,6 +274,14 @@ class RunStore:
             for label, stage in labels.items():
                 if self.state(stage) == "done":
                     self.link(self.root / name / label, stage)
+
+    def note(self, name: str, labels: dict[str, Stage]) -> None:
+        """Writes `runs/<name>/labels.json`: which stages the run is made of, before links say so."""
+        file = self.root / name / LABELS
+        with writable(self.root):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            before = json.loads(file.read_bytes()) if file.exists() else {}
+            write_json(file, {**before, **{label: stage.key for label, stage in labels.items()}})
 
     def link(self, link: Path, stage: Stage) -> None:
         """Points one link, relative so that the folder can be moved, at a stage's directory."""
@@ -369,6 +379,7 @@ class Runner:
 
         What a finished stage once read is not needed again.
         """
+        self.store.note(name, labels)
         self.store.view(name, labels)
         self.run_name, self.labels, self.names = name, labels, readable(labels)
         pending = ordered(list(labels.values()), without=self.done)
