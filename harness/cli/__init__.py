@@ -28,6 +28,7 @@ COMMANDS = {
     "sentences": "harness.cli.sentences:sentences",
     "publish": "harness.cli.publish:publish",
     "convert": "harness.cli.convert:convert",
+    "view": "harness.cli.view:view",
     "export": "harness.cli.export:export",
 }
 
