@@ -19,10 +19,10 @@ from reports.page import (
     Report,
     Section,
     ambiguities_section,
-    peers_section,
     rounds_sections,
     sensitivity_section,
 )
+from reports.paper_tables import paper_tables
 from reports.plots import steps_of
 from reports.published import Published, claims, load_ambiguities, load_published
 from reports.sensitivity import Varied, spread
@@ -51,7 +51,11 @@ def assemble(
         entries=entries,
         provenance={label: stage.key for label, stage in labels.items()},
         engines=dict(engines(store, labels)),
-        sections=[*rounds_sections(entries), *sections(store, labels, recipe, published, varied)],
+        sections=[
+            *(paper_tables(published, claimed(recipe), entries) if published else ()),
+            *rounds_sections(entries),
+            *sections(store, labels, recipe, published, varied),
+        ],
     )
 
 
@@ -150,8 +154,6 @@ def sections(
             rows=trained,
         )
     yield from training_sections(done)
-    if published is not None and published.kind == "paper":
-        yield peers_section(published, [benchmark.name for benchmark in recipe.benchmarks])
 
 
 def load(path: Path) -> Any:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,29 +10,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.files import write_json, write_whole
 from harness.sequential import METHOD
-from reports.plots import Picture
-from reports.published import Ambiguity, Published
+from reports import interval
+from reports.claim_table import SYMBOLS, against_authors, claim_table, full_table, headline
+from reports.inline import policy, script
+from reports.plots import Picture, identifier
+from reports.published import Ambiguity
 from reports.sensitivity import Varied
-from reports.table import (
-    Entry,
-    cell,
-    delta_cell,
-    lenient_cell,
-    published_cell,
-    spread_cell,
-    verdict_cell,
-    voted_cell,
-)
+from reports.table import Entry
 
 Cell = str | int | float | None
 Group = Literal["", "tables", "benchmark", "stage", "provenance"]
-
-SPREAD = "over alternatives"
-COLUMNS = (
-    "row", "benchmark", "published", "measured ± SE over re-runs", SPREAD, "lenient rule",
-    "SE over questions", "maj@K / pass@K", "questions × draws", "Δ [90 %]", "margin", "verdict",
-    "truncated", "no answer", "ungraded", "missing",
-)  # fmt: skip
+PARTS: tuple[tuple[Group, str], ...] = (
+    ("tables", "The paper’s tables"),
+    ("benchmark", "Benchmarks"),
+    ("stage", "Stages"),
+    ("", "Further"),
+    ("provenance", "Provenance"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +35,8 @@ class Section:
 
     `pictures` stand beside the table, which has their numbers; only the HTML page shows them. `group`
     is the part of the page that it belongs to. A `folded` one opens on demand. `copyable` is a command
-    with a button that copies it. `greyed` are the rows (from 0) that nobody measured here.
+    with a button that copies it. `greyed` are the rows (from 0) that nobody measured here. `spans` head
+    several columns at once: a name, and how many.
     """
 
     title: str
@@ -53,6 +48,7 @@ class Section:
     folded: bool = False
     copyable: str = ""
     greyed: frozenset[int] = frozenset()
+    spans: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +89,7 @@ def as_json(report: Report) -> dict[str, Any]:
     return {
         "recipe": report.recipe,
         "summary": report.summary,
+        "headline": headline(report.entries),
         "kind": report.kind,
         "claims": report.claims_title,
         "not_a_score": report.not_a_score,
@@ -101,7 +98,15 @@ def as_json(report: Report) -> dict[str, Any]:
         "provenance": report.provenance,
         "engines": report.engines,
         "sections": [
-            {"title": one.title, "columns": one.columns, "rows": one.rows, "note": one.note}
+            {
+                "title": one.title,
+                "group": one.group,
+                "columns": one.columns,
+                "rows": one.rows,
+                "note": one.note,
+                **({"copyable": one.copyable} if one.copyable else {}),
+                **({"greyed": sorted(one.greyed)} if one.greyed else {}),
+            }
             for one in report.sections
         ],
     }
@@ -119,56 +124,68 @@ def environment(name: str) -> Environment:
     )
     found.filters["bar"] = mark_down
     found.filters["code"] = lambda text: f"`{str(text).replace('`', chr(39))}`"
+    found.filters["minus"] = lambda text: re.sub(r"-(?=\d)", "−", str(text))
+    found.globals.update(policy=policy, script=script, symbols=SYMBOLS, numeric=numeric)
     return found
 
 
 def render(name: str, report: Report) -> str:
     """One of the two templates, filled."""
-    kept = columns(report)
-    lines = [
-        (entry, [text for column, text in zip(COLUMNS, cells(entry), strict=True) if column in kept],
-         interval_plot(entry))
-        for entry in report.entries
-    ]  # fmt: skip
-    template = environment(name).get_template(f"{name}.j2")
-    return template.render(report=report, columns=headings(report), lines=lines)
-
-
-def columns(report: Report) -> tuple[str, ...]:
-    """The columns that say something here: the spread only where alternatives were tried."""
-    varied = any(entry.spread for entry in report.entries)
-    return tuple(name for name in COLUMNS if varied or name != SPREAD)
-
-
-def headings(report: Report) -> tuple[str, ...]:
-    """Our own reference values are never headed as published ones."""
-    return tuple(
-        "reference" if name == "published" and report.kind == "reference" else name
-        for name in columns(report)
+    reference = report.kind == "reference"
+    ends = interval.reach(report.entries)
+    return (
+        environment(name)
+        .get_template(f"{name}.j2")
+        .render(
+            report=report,
+            headline=headline(report.entries),
+            claims=claim_table(report.entries, reference),
+            full=full_table(report.entries),
+            authors=against_authors(report.entries),
+            ends=ends,
+            drawn=lambda entry: interval.drawn(entry, ends),
+            axis=interval,
+            differences=differences(report),
+            parts=parts(report),
+        )
     )
 
 
-def cells(entry: Entry) -> list[str]:
-    """One line of the main table, in the order of COLUMNS."""
-    return [
-        entry.row,
-        entry.benchmark,
-        published_cell(entry),
-        cell(entry),
-        spread_cell(entry),
-        lenient_cell(entry),
-        "–" if entry.se_questions is None else f"{entry.se_questions:.1f}",
-        voted_cell(entry),
-        f"{entry.questions} × {entry.draws}" if entry.questions else "–",
-        delta_cell(entry),
-        "–" if entry.margin is None else f"±{entry.margin:.1f}",
-        verdict_cell(entry),
-        *(str(count) if entry.questions else "–" for count in counts(entry)),
-    ]
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Sections under one heading, each with a name for links to it."""
+
+    title: str
+    anchor: str
+    sections: Sequence[tuple[str, Section]]
 
 
-def counts(entry: Entry) -> tuple[int, int, int, int]:
-    return entry.truncated, entry.no_answer, entry.ungraded, entry.short
+def parts(report: Report) -> list[Part]:
+    """All sections by group, in the page's order; a name is never given twice."""
+    found: list[Part] = []
+    taken: dict[str, int] = {}
+    everything = [*report.sections, *own_sections(report)]
+    for group, title in PARTS:
+        named: list[tuple[str, Section]] = []
+        for section in everything:
+            if section.group == group:
+                anchor = identifier(section.title).lower()
+                taken[anchor] = taken.get(anchor, 0) + 1
+                again = f"-{taken[anchor]}" if taken[anchor] > 1 else ""
+                named.append((f"s-{anchor}{again}", section))
+        if named:
+            found.append(Part(title=title, anchor=f"part-{group or 'further'}", sections=named))
+    return found
+
+
+NUMBER = re.compile(r"[+−-]?[\d,.]+ ?(%|s|±.*|≈|✓|✗|○|\[.*\])?( [✓✗≈○])?")
+
+
+def numeric(section: Section) -> list[bool]:
+    """Which columns hold numbers alone, and stand to the right."""
+    filled = [[row[place] for row in section.rows if row[place] not in (None, "", "–")]
+              for place in range(len(section.columns))]  # fmt: skip
+    return [bool(column) and all(NUMBER.fullmatch(str(value)) for value in column) for column in filled]
 
 
 MARKS = re.compile(r"[|`\[\]]")
@@ -181,42 +198,7 @@ def mark_down(value: Cell) -> str:
     return MARKS.sub(r"\\\g<0>", str(value).replace("\n", " ").replace("<", "&lt;"))
 
 
-# The interval beside each verdict -----------------------------------------------------------
-
-PLOT_WIDTH = 120.0
-PLOT_MARGINS = 2.5
-
-
-def interval_plot(entry: Entry) -> dict[str, float] | None:
-    """Positions in a plot 120 wide that spans ±2.5 margins; None where there is no interval."""
-    if entry.interval is None or entry.delta is None or not entry.margin:
-        return None
-    margin = entry.margin
-
-    def position(points: float) -> float:
-        relative = max(-PLOT_MARGINS, min(PLOT_MARGINS, points / margin))
-        return round(PLOT_WIDTH * (relative / PLOT_MARGINS + 1) / 2, 1)
-
-    return {
-        "low": position(entry.interval[0]),
-        "high": position(entry.interval[1]),
-        "delta": position(entry.delta),
-        "left": position(-margin),
-        "right": position(margin),
-    }
-
-
 # Sections made from the claims' files -------------------------------------------------------
-
-
-def peers_section(published: Published, benchmarks: Sequence[str]) -> Section:
-    """What the paper says of models that nobody measures here: context, never a claim."""
-    peers = [model for model in published.models if not model.rows]
-    return Section(
-        title="Other models in the paper (as published there, not measured here)",
-        columns=["model", *benchmarks, "source"],
-        rows=[[peer.name, *(peer.values.get(name) for name in benchmarks), peer.source] for peer in peers],
-    )
 
 
 def rounds_sections(entries: Sequence[Entry]) -> list[Section]:
@@ -238,7 +220,10 @@ def rounds_sections(entries: Sequence[Entry]) -> list[Section]:
         "row", "benchmark", "looked at after", "draws made", "level of this round",
         "generations saved", "tokens saved (about)",
     )  # fmt: skip
-    return [Section(title="Drawn until resolved", columns=columns, rows=rows, note=METHOD)] if rows else []
+    section = Section(
+        title="Drawn until resolved", columns=columns, rows=rows, note=METHOD, group="benchmark"
+    )
+    return [section] if rows else []
 
 
 def ambiguities_section(ambiguities: Sequence[Ambiguity]) -> Section:
@@ -250,6 +235,7 @@ def ambiguities_section(ambiguities: Sequence[Ambiguity]) -> Section:
             [one.question, one.sources, one.default, "; ".join(one.alternatives), one.varied_on]
             for one in ambiguities
         ],
+        group="provenance",
     )
 
 
@@ -282,6 +268,7 @@ def sensitivity_section(varied: Sequence[Varied]) -> Section:
         ],
         note="The same stored answers, graded otherwise. What needs new answers or new training is not here, "
         "nor a window of other questions of which fewer than nine in ten were asked.",
+        group="benchmark",
     )
 
 
@@ -289,3 +276,91 @@ def points(average: float | None, error: float | None) -> str:
     if average is None:
         return "–"
     return f"{average:.1f} ± {'?' if error is None else format(error, '.1f')}"
+
+
+# Sections made from the entries -------------------------------------------------------------
+
+
+def own_sections(report: Report) -> list[Section]:
+    """Where values come from and how they were asked for, each only where there is something to say."""
+    keys = [[label, key] for label, key in report.provenance.items()]
+    engines = [[name, told] for name, told in report.engines.items()]
+    found = [
+        sources_section(report.entries),
+        asked_section(report.entries),
+        Section(title="Keys of the stages", columns=("stage", "key"), rows=keys),
+        Section(title="Engines", columns=("engine", "session"), rows=engines),
+    ]
+    return [replace(one, group="provenance", folded=True) for one in found if one.rows]
+
+
+def sources_section(entries: Sequence[Entry]) -> Section:
+    """Whose value each claim is, and which counts of right responses round to it."""
+    return Section(
+        title="Where the values come from",
+        columns=(
+            "row",
+            "benchmark",
+            "model",
+            "source",
+            "published under",
+            "right responses that round to it",
+        ),
+        rows=[
+            [
+                one.row,
+                one.benchmark,
+                one.model,
+                one.source,
+                one.claim_sampling,
+                f"{one.counts[0]} to {one.counts[-1]}" if one.counts else None,
+            ]
+            for one in entries
+            if one.source
+        ],
+    )
+
+
+def asked_section(entries: Sequence[Entry]) -> Section:
+    """Each setting of the protocol with the rows and benchmarks that it was asked under."""
+    asked = [(one.row, one.benchmark) for one in entries if one.protocol]
+    where: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for one in entries:
+        for setting in one.protocol.items():
+            where.setdefault(setting, []).append((one.row, one.benchmark))
+    names = list(dict.fromkeys(name for name, _ in where))
+    return Section(
+        title="How each row was asked",
+        columns=("setting", "value", "of"),
+        rows=[
+            [name, value, described(pairs, asked)]
+            for (name, value), pairs in sorted(where.items(), key=lambda item: names.index(item[0][0]))
+        ],
+    )
+
+
+def described(pairs: Sequence[tuple[str, str]], asked: Sequence[tuple[str, str]]) -> str:
+    """Rows and benchmarks in few words: a benchmark alone stands for all its rows."""
+    if set(pairs) == set(asked):
+        return "all"
+    rows_of = by_benchmark(pairs)
+    everyone = by_benchmark(asked)
+    return "; ".join(
+        name if rows == everyone[name] else f"{name} ({', '.join(rows)})" for name, rows in rows_of.items()
+    )
+
+
+def by_benchmark(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row, benchmark in pairs:
+        found.setdefault(benchmark, []).append(row)
+    return found
+
+
+def differences(report: Report) -> list[str]:
+    """What differs from the claims' protocol, the report's own and what its lines note; each said once."""
+    noted: dict[str, list[str]] = {}
+    for entry in report.entries:
+        for note in entry.notes:
+            noted.setdefault(note, []).append(f"{entry.row} on {entry.benchmark}")
+    return [*report.differences, *(f"{', '.join(where)}: {note}" for note, where in noted.items())]

@@ -32,8 +32,8 @@ from harness.stage import Json, Stage, ordered
 from harness.store import RunStore
 from harness.types import Generation
 from reports.assemble import assemble
-from reports.page import COLUMNS as REPORTED
-from reports.page import Report, cells, columns, environment, headings
+from reports.claim_table import wide_table
+from reports.page import Report, environment
 from reports.published import Ambiguity, load_ambiguities
 from reports.table import Entry
 
@@ -317,17 +317,13 @@ def model_card(what: Publication, counts: Mapping[str, Counts]) -> str:
         model_name=what.name,
         eval_results=results(what) or None,
     )
-    kept = columns(what.report)
-    lines = [
-        [text for column, text in zip(REPORTED, cells(entry), strict=True) if column in kept]
-        for entry in what.entries
-    ]
+    table = wide_table(what.entries, what.report.kind == "reference")
     return with_front(
         front.to_yaml(),
         "model_card.md",
         what=what,
-        columns=headings(what.report),
-        lines=lines,
+        columns=[column.heading for column in table.columns],
+        lines=[cells for _, cells in table.lines],
         missing=list(not_measured(what)),
         trainings=list(training_rows(what)),
         settings={label: settings(stage) for label, stage in what.trainings.items()},

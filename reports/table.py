@@ -233,13 +233,26 @@ def attainable(claim: Claim, line: Entry) -> tuple[int, ...]:
 
 def cell(line: Entry) -> str:
     """Our number as it may be shown: with its error, or as bounds, or not at all."""
+    remark = score_remark(line)
+    return f"{score_text(line)} ({remark})" if remark else score_text(line)
+
+
+def score_text(line: Entry) -> str:
+    """The number with its error, `± ?` where one draw gives none; bounds while anything is ungraded."""
     if line.ungraded and line.lowest is not None:
-        return f"{line.lowest:.1f} to {line.highest:.1f} ({line.ungraded} ungraded)"
+        return f"{line.lowest:.1f} to {line.highest:.1f}"
     if line.measured is None:
         return "–"
-    if line.se_rerun is None:
-        return f"{line.measured:.1f} ± ? (no error over re-runs from {line.draws} draw{plural(line.draws)})"
-    return f"{line.measured:.1f} ± {line.se_rerun:.1f}"
+    return f"{line.measured:.1f} ± {'?' if line.se_rerun is None else format(line.se_rerun, '.1f')}"
+
+
+def score_remark(line: Entry) -> str:
+    """What must be said beside the number; empty where it speaks for itself."""
+    if line.ungraded and line.lowest is not None:
+        return f"{line.ungraded} ungraded"
+    if line.measured is not None and line.se_rerun is None:
+        return f"no error over re-runs from {line.draws} draw{plural(line.draws)}"
+    return ""
 
 
 def lenient_cell(line: Entry) -> str:
@@ -276,18 +289,26 @@ def delta_cell(line: Entry) -> str:
     return f"{line.delta:+.1f} [{line.interval[0]:+.1f}, {line.interval[1]:+.1f}]"
 
 
-def verdict_cell(line: Entry) -> str:
-    """The verdict with what would resolve it, or why there is none."""
+def verdict_name(line: Entry) -> str:
+    """The verdict in a word or two, or that there is none."""
+    return line.verdict or ("not a score" if line.not_a_score else "no claim")
+
+
+def verdict_reason(line: Entry) -> str:
+    """What would resolve the verdict, or why there is none; empty where there is no more to say."""
     if line.verdict is None:
-        return "no claim" if not line.not_a_score else "not a score"
-    told = line.reason
+        return ""
     if line.draws_needed:
-        told = f"{told}; " * bool(told) + f"needs {line.draws_needed} draws to resolve"
-    elif line.verdict == "inconclusive":
-        told = told or "more draws would not resolve it"
-    elif stopped := stopped_early(line):
-        told = stopped
-    return f"{line.verdict} ({told})" if told else line.verdict
+        return f"{line.reason}; " * bool(line.reason) + f"needs {line.draws_needed} draws to resolve"
+    if line.verdict == "inconclusive":
+        return line.reason or "more draws would not resolve it"
+    return stopped_early(line) or line.reason
+
+
+def verdict_cell(line: Entry) -> str:
+    """The verdict with its reason."""
+    told = verdict_reason(line)
+    return f"{verdict_name(line)} ({told})" if told else verdict_name(line)
 
 
 def stopped_early(line: Entry) -> str:

@@ -3,7 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from reports.page import SPREAD, Report
+from reports.claim_table import SPREAD
+from reports.page import Report
 from reports.table import (
     Entry,
     cell,

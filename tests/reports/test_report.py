@@ -1,13 +1,15 @@
 """What a report shows, and what it never shows."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from harness.errors import DataError
 from harness.types import Grade
-from reports.page import Report, Section, ambiguities_section, mark_down, peers_section, write_report
+from reports.page import Report, Section, ambiguities_section, mark_down, write_report
+from reports.paper_tables import paper_tables
 from reports.published import Model, Published, claims, load_ambiguities, load_published
 from reports.table import LIMITED, Measurement, build_entries, cell, verdict_cell, voted_cell
 
@@ -202,13 +204,13 @@ def test_three_pages_say_the_same(tmp_path: Path):
     told, markdown, page = written(tmp_path)
     for entry in told["entries"]:
         assert f"| {entry['row']} | {entry['benchmark']} |" in markdown
-        assert f"<td>{entry['row']}</td>" in page
+        assert f">{entry['row']}</th>" in page
     for text in (
         "50.0 ± 6.5",
         "20 × 4",
         LIMITED,
         "sft-12345678",
-        "vllm 0.0.0",
+        "0.0.0",
         "20 questions instead of 100",
     ):
         assert text in markdown
@@ -227,24 +229,74 @@ def test_json_has_the_fields_of_the_design(tmp_path: Path):
 def test_page_is_self_contained_and_escaped(tmp_path: Path):
     _, markdown, page = written(tmp_path)
     assert "A small &lt;run&gt;." in page
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
     assert "prefers-color-scheme: dark" in page
     assert "too \\| long" in markdown
 
 
 def test_markdown_tables_have_as_many_cells_as_columns(tmp_path: Path):
     _, markdown, _ = written(tmp_path)
-    tables = [line.replace("\\|", "") for line in markdown.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in tables} == {16, 3}
+    tables = [
+        {line.replace("\\|", "").count("|") for line in block.splitlines() if line.startswith("|")}
+        for block in markdown.split("\n\n")
+        if block.startswith("|")
+    ]
+    assert tables == [{8}, {12}, {3}, {7}, {4}, {3}, {3}]
 
 
-def test_peers_and_register_fit_into_sections():
-    published = load_published("dasd_4b")
-    peers = peers_section(published, BENCHMARKS)
-    assert len(peers.rows) == 18
-    assert all(len(row) == len(peers.columns) for row in peers.rows)
+def test_register_fits_into_its_section():
     register = ambiguities_section(load_ambiguities("dasd_4b"))
     assert all(len(row) == len(register.columns) for row in register.rows)
+
+
+# The paper's tables
+
+
+def by_title(recipe: str, measurements: list[Measurement]) -> dict[str, Section]:
+    published = load_published("dasd_4b")
+    entries = build_entries(recipe, published, measurements)
+    return {section.title: section for section in paper_tables(published, recipe, entries)}
+
+
+def test_paper_tables_have_all_models_and_only_what_was_measured_is_not_grey():
+    tables = by_title("dasd-4b", [measured("final", "aime24", graded(2, 20, 4), 4)])
+    assert list(tables) == ["Table 6", "Table 7", "Table 8"]
+    six = tables["Table 6"]
+    names = [row[0] for row in six.rows]
+    assert len(names) == 18  # 15 peers, the base, and ours twice: the authors' checkpoint and our own
+    assert [number for number in range(18) if number not in six.greyed] == [
+        names.index("DASD-4B-Thinking") + 1
+    ]
+    assert [row[0] for row in tables["Table 7"].rows] == [
+        "Qwen3-4B-Instruct-2507", "+ low-temperature training", "+ high-temperature training",
+        "DASD-4B-Thinking", "DASD-4B-Thinking",
+    ]  # fmt: skip
+    assert all(len(row) == len(table.columns) for table in tables.values() for row in table.rows)
+    assert all(sum(width for _, width in table.spans) == len(table.columns) for table in tables.values())
+
+
+def test_our_columns_stand_beside_the_published_ones():
+    tables = by_title("dasd-4b", [measured("final", "aime24", graded(2, 20, 4), 4)])
+    row = next(row for row in tables["Table 7"].rows if row[1] == "final")
+    own = dict(zip(tables["Table 7"].columns, row, strict=True))
+    assert (own["aime24 published"], own["aime24 ours"]) == (88.5, "50.0 ± 6.5 ✗")
+    assert own["aime25 ours"] is None
+
+
+def test_table_8_has_the_published_averages_and_is_all_grey_for_another_recipe():
+    eight = by_title("dasd-4b", [])["Table 8"]
+    assert [row[-1] for row in eight.rows] == [77.3, 74.7, 74.8, 76.8]
+    assert eight.greyed == {0, 1, 2, 3}
+    assert "Nemotron-3 report" in eight.note
+
+
+def test_an_ablation_shows_its_own_table_too():
+    assert list(by_title("dasd-ablation-mixed-policy", [])) == ["Table 5", "Table 6", "Table 7", "Table 8"]
+
+
+def test_reference_values_of_our_own_have_no_paper_tables():
+    assert paper_tables(REFERENCE, "dasd-micro", []) == []
 
 
 def test_our_own_reference_values_are_never_headed_as_published(tmp_path):
@@ -252,7 +304,7 @@ def test_our_own_reference_values_are_never_headed_as_published(tmp_path):
     head = next(line for line in markdown.split("\n") if line.startswith("| row "))
     assert "| reference |" in head
     assert "published" not in head
-    assert ">published<" not in page
+    assert not re.search(r">\s*published\s*<", page)
 
 
 def test_programs_have_no_majority_and_one_draw_has_neither():
