@@ -20,6 +20,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site of mkdocs.yml, into site/. A dead link is an error; nothing is fetched.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # make acceptance NAME=demo
 acceptance: setup
 	@test -x "tests/acceptance/$(NAME)" || { echo "NAME is one of:"; ls tests/acceptance; exit 64; }
