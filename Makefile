@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint acceptance setup sandbox browser clean
+.PHONY: demo test lint docs acceptance setup sandbox browser clean
 
 demo: setup
 	$(BIN)/harness reproduce dasd-micro
