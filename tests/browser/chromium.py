@@ -30,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+UNTOLD = ("only non-text characters", "too short to determine")
 # No name resolves but this machine's own address.
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 
@@ -83,7 +84,8 @@ class View:
 
     def accessibility(self, *off: str) -> list[str]:
         """What axe-core objects to: `rule: help: the first element`, one line an element. Where it cannot
-        tell a contrast, that is an objection too. `off` are rules that do not apply."""
+        tell the contrast of words, that is an objection too; a lone symbol and a picture's labels it never
+        can tell. `off` are rules that do not apply."""
         self.page.evaluate(AXE.read_text(encoding="utf-8"))
         options = {
             "runOnly": {"type": "tag", "values": RULES},
@@ -91,11 +93,18 @@ class View:
         }
         found: dict[str, Any] = self.page.evaluate("options => axe.run(document, options)", options)
         assert found["passes"], "axe-core looked at nothing"
-        unsure = [one for one in found["incomplete"] if one["id"] == "color-contrast"]
-        return [
-            f"{one['id']}: {one['help']}: {node['html'][:200]} {node.get('failureSummary', '')}"
-            for one in [*found["violations"], *unsure]
+        broken = [(one, node) for one in found["violations"] for node in one["nodes"]]
+        unsure = [
+            (one, node)
+            for one in found["incomplete"]
+            if one["id"] == "color-contrast"
             for node in one["nodes"]
+            if not node["html"].startswith(("<text", "<tspan"))
+            and not any(known in node["failureSummary"] for known in UNTOLD)
+        ]
+        return [
+            f"{one['id']}: {one['help']}: {node['html'][:200]} {' '.join(node['failureSummary'].split())}"
+            for one, node in [*broken, *unsure]
         ]
 
     def screenshot(self, path: Path, *, whole: bool = True) -> Path:
