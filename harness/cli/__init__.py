@@ -13,6 +13,7 @@ from harness.errors import HarnessError, UsageError
 
 COMMANDS = {
     "list": "harness.cli.listing:list_",
+    "doctor": "harness.cli.doctor:doctor",
     "setup": "harness.cli.setup:setup",
     "plan": "harness.cli.plan:plan",
     "calibrate": "harness.cli.calibrate:calibrate",
@@ -26,6 +27,7 @@ COMMANDS = {
     "compare": "harness.cli.compare:compare",
     "crosscheck": "harness.cli.crosscheck:crosscheck",
     "sentences": "harness.cli.sentences:sentences",
+    "nightly": "harness.cli.nightly:nightly",
     "publish": "harness.cli.publish:publish",
     "convert": "harness.cli.convert:convert",
     "view": "harness.cli.view:view",
