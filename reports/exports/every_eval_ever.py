@@ -22,6 +22,8 @@ from reports.exports.source import WITHHELD, Evaluation, Sample, Source, Written
 
 SCHEMA = "0.3.0"
 METRIC = "accuracy"
+LINE_ENDS = ("\x85", "\u2028", "\u2029")
+"""Ends of lines that JSON does not escape of itself."""
 
 
 def write(source: Source, out: Path) -> Written:
@@ -36,7 +38,7 @@ def write(source: Source, out: Path) -> Written:
         folder = out.joinpath(*place(one))
         folder.mkdir(parents=True, exist_ok=True)
         samples = folder / f"{identity}_samples.jsonl"
-        write_pieces(samples, (msgspec.json.encode(line) + b"\n" for line in lines(one)))
+        write_pieces(samples, map(as_one_line, lines(one)))
         aggregate = folder / f"{identity}.json"
         write_json(aggregate, described(one, samples, "/".join((*place(one), samples.name))))
         files += [aggregate, samples]
@@ -202,6 +204,14 @@ def generation_config(one: Evaluation) -> dict[str, Any]:
 
 
 # Samples ------------------------------------------------------------------------------------
+
+
+def as_one_line(record: dict[str, Any]) -> bytes:
+    """JSON without what Python takes for the end of a line: the project's own check splits so."""
+    encoded = msgspec.json.encode(record)
+    for character in LINE_ENDS:
+        encoded = encoded.replace(character.encode(), f"\\u{ord(character):04x}".encode())
+    return encoded + b"\n"
 
 
 def lines(one: Evaluation) -> Iterator[dict[str, Any]]:
