@@ -32,6 +32,7 @@ COMMANDS = {
     "convert": "harness.cli.convert:convert",
     "view": "harness.cli.view:view",
     "export": "harness.cli.export:export",
+    "completion": "harness.cli.completion:completion",
 }
 
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import find_recipe
 from harness.cli.options import Place, place_options, recipe_options
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completing.recipe)
 @click.option(
     "--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Of each kind of work."
 )

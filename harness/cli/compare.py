@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import evaluated
 from harness.cli.options import Place, place_options
 
 
 @click.command()
-@click.argument("a", metavar="RUN[/ROW]")
-@click.argument("b", metavar="OTHER[/ROW]")
+@click.argument("a", metavar="RUN[/ROW]", shell_complete=completing.run_or_row)
+@click.argument("b", metavar="OTHER[/ROW]", shell_complete=completing.run_or_row)
 @click.option("--all", "everything", is_flag=True, help="List every flip.")
 @place_options
 def compare(a: str, b: str, everything: bool, runs: Path, data: Path | None, machine: Path | None) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import evaluated
 from harness.cli.options import Place, place_options
 from harness.cli.running import build, running
@@ -12,7 +13,7 @@ SHOWN = 20
 
 
 @click.command()
-@click.argument("run", metavar="RUN[/ROW]")
+@click.argument("run", metavar="RUN[/ROW]", shell_complete=completing.run_or_row)
 @click.option("--all", "everything", is_flag=True, help="List every disagreement.")
 @place_options
 def crosscheck(run: str, everything: bool, runs: Path, data: Path | None, machine: Path | None) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import find_recipe
 from harness.cli.group import Suggesting
 from harness.cli.options import Place, place_options
@@ -23,7 +24,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completing.recipe)
 @place_options
 def pin(recipe: str, runs: Path, data: Path | None, machine: Path | None) -> None:
     """Resolve what RECIPE leaves unpinned to commits, and write them into harness.lock."""
@@ -33,7 +34,7 @@ def pin(recipe: str, runs: Path, data: Path | None, machine: Path | None) -> Non
 
 
 @data.command()
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completing.recipe)
 @place_options
 def verify(recipe: str, runs: Path, data: Path | None, machine: Path | None) -> None:
     """Say of each thing that RECIPE needs whether it is here and has the columns that are asked for."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import benchmarks, find_recipe, recipes
 from harness.cli.options import Place, place_options, recipe_options
 from harness.errors import UsageError
@@ -37,7 +38,12 @@ class Wanted:
 
 
 @click.command()
-@click.argument("purpose", required=False, metavar="[RECIPE|BENCHMARK]")
+@click.argument(
+    "purpose",
+    required=False,
+    metavar="[RECIPE|BENCHMARK]",
+    shell_complete=completing.recipe_or_benchmark,
+)
 @click.option("--deep", is_flag=True, help="Start things, too: a program, each engine. Takes minutes.")
 @click.option("--network", is_flag=True, help="Ask the hub whether it answers.")
 @click.option("--json", "as_document", is_flag=True, help="Everything, for machines.")

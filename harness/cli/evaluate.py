@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import asked_benchmark, in_place_of, windowed
 from harness.cli.options import Place, pairs_of, place_options, until_resolved_option
 from harness.cli.running import build, resolve, running, show_report
@@ -11,9 +12,21 @@ from harness.errors import UsageError
 
 
 @click.command()
-@click.argument("model")
-@click.option("-b", "--benchmark", "wanted", multiple=True, required=True, metavar="NAME[:DRAWS]")
-@click.option("--engine", default=None, help="vllm, sglang, transformers, remote or batch. [default: vllm]")
+@click.argument("model", shell_complete=completing.checkpoint)
+@click.option(
+    "-b",
+    "--benchmark",
+    "wanted",
+    multiple=True,
+    required=True,
+    metavar="NAME[:DRAWS]",
+    shell_complete=completing.benchmark,
+)
+@click.option(
+    "--engine",
+    shell_complete=completing.engine,
+    help="vllm, sglang, transformers, remote or batch. [default: vllm]",
+)
 @click.option("--base-url", help="An OpenAI-compatible server that is already running.")
 @click.option("--limit", type=click.IntRange(min=1), help="First N questions only: not a score.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Token limit of a response.")
@@ -23,7 +36,10 @@ from harness.errors import UsageError
 @click.option("--end", default="", help="LiveCodeBench: contests up to this date, as the official option.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting: prompt=generic.")
 @click.option(
-    "--claims", metavar="RECIPE/ROW[,ROW]", help="Published values to compare with: dasd-4b/released."
+    "--claims",
+    metavar="RECIPE/ROW[,ROW]",
+    shell_complete=completing.claim,
+    help="Published values to compare with: dasd-4b/released.",
 )
 @until_resolved_option
 @click.option("--name", help="Name of the run. [default: the model's]")

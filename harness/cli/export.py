@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import evaluated, find_run
 from harness.cli.options import Place, place_options
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", metavar="RUN[/ROW]")
+@click.argument("run", metavar="RUN[/ROW]", shell_complete=completing.run_or_row)
 @click.argument("formats", metavar="FORMAT…", nargs=-1, required=True)
 @click.option(
     "--out",

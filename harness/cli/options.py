@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli import completing
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ class Place:
             remote = replace(found.engine("remote"), base_url=self._base_url)
             found = replace(found, engines={**found.engines, "remote": remote})
         return found
+
+    def at(self, base_url: str | None) -> "Place":
+        """The same place, with another server that is running already."""
+        return Place(self.runs, self._data, self._machine, base_url)
 
     def store(self) -> "RunStore":
         from harness.store import RunStore
@@ -71,11 +76,14 @@ def place_options(command: Any) -> Any:
 
 def recipe_options(command: Any) -> Any:
     """--from and --engine, which choose among a recipe's forms."""
-    command = click.option("--engine", help="Engine instead of the recipe's.")(command)
+    command = click.option(
+        "--engine", shell_complete=completing.engine, help="Engine instead of the recipe's."
+    )(command)
     return click.option(
         "--from",
         "entry",
         metavar="ENTRY",
+        shell_complete=completing.entry,
         help="Where to start: questions (everything), data (the released training set), "
         "checkpoint (evaluate the released model). [default: questions]",
     )(command)

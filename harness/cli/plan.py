@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import find_recipe
 from harness.cli.options import Place, place_options, recipe_options
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completing.recipe)
 @click.option("--json", "as_entries", is_flag=True, help="Everything, for machines.")
 @click.option("--assumptions", is_flag=True, help="List what is assumed, with its sources.")
 @click.option(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import asked_benchmark
 from harness.cli.options import Place, place_options
 from harness.cli.running import running
@@ -14,11 +15,21 @@ PREFLIGHT_TOKENS = 128  # where neither a benchmark nor --max-tokens says how lo
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=completing.checkpoint)
 @click.option(
-    "-b", "--benchmark", "wanted", multiple=True, metavar="NAME[:DRAWS]", help="What a run would ask."
+    "-b",
+    "--benchmark",
+    "wanted",
+    multiple=True,
+    metavar="NAME[:DRAWS]",
+    shell_complete=completing.benchmark,
+    help="What a run would ask.",
 )
-@click.option("--engine", default=None, help="vllm, sglang, transformers or remote. [default: vllm]")
+@click.option(
+    "--engine",
+    shell_complete=completing.engine,
+    help="vllm, sglang, transformers or remote. [default: vllm]",
+)
 @click.option("--base-url", help="An OpenAI-compatible server that is already running.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Token limit of a response.")
 @click.option("--temperature", type=click.FloatRange(min=0.0))

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import find_recipe
 from harness.cli.options import Place, place_options, recipe_options
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completing.recipe)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--row", default="final", show_default=True, help="The row of the report to publish.")
 @click.option("--to", "repository", default="", metavar="ORG/NAME", help="Where you will upload it.")

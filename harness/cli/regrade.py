@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import benchmarks
 from harness.cli.options import Place, pairs_of, place_options
 from harness.cli.running import build, running, show_report
@@ -11,7 +12,7 @@ from harness.errors import UsageError
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completing.run_or_row)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A grading setting: seconds=30.")
 @click.option("--name", help="Name of the regraded run. [default: RUN, or RUN-NAME-VALUE with --set]")
 @place_options

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import find_run
 from harness.cli.options import Place, place_options
 from harness.cli.running import running, show_report
 
 
 @click.command()
-@click.argument("run")
-@click.option("--engine", help="Engine instead of the recipe's.")
+@click.argument("run", shell_complete=completing.run)
+@click.option("--engine", shell_complete=completing.engine, help="Engine instead of the recipe's.")
 @click.option("--sensitivity", is_flag=True, help="Try every other reading that stored answers allow.")
 @place_options
 def report(

@@ -4,14 +4,19 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import find_recipe
 from harness.cli.options import Place, place_options, recipe_options, until_resolved_option
 from harness.cli.running import build, resolve, running, show_report
 
 
 @click.command()
-@click.argument("recipe")
-@click.option("--until", help="Stop after this stage (a label that `harness plan` shows).")
+@click.argument("recipe", shell_complete=completing.recipe)
+@click.option(
+    "--until",
+    shell_complete=completing.stage,
+    help="Stop after this stage (a label that `harness plan` shows).",
+)
 @until_resolved_option
 @recipe_options
 @place_options

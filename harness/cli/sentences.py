@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.options import Place, place_options
 
 
 @click.command()
-@click.argument("selection", metavar="RUN/LABEL")
+@click.argument("selection", metavar="RUN/LABEL", shell_complete=completing.selection)
 @click.argument("question", metavar="[QUESTION[:DRAW]]", default="")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A .html or a .svg file.")
 @place_options

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import benchmarks, recipes
 from harness.cli.options import Place, place_options
 from harness.cli.running import running
@@ -16,8 +17,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model")
-@click.option("--engine", default="vllm", show_default=True, help="vllm, sglang or transformers.")
+@click.argument("model", shell_complete=completing.checkpoint)
+@click.option(
+    "--engine",
+    default="vllm",
+    show_default=True,
+    shell_complete=completing.engine,
+    help="vllm, sglang or transformers.",
+)
 @click.option(
     "--context",
     type=click.IntRange(min=1),

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.options import Place, place_options
 from harness.errors import UsageError
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completing.environment)
 @place_options
 def setup(name: str, runs: Path, data: Path | None, machine: Path | None) -> None:
     """Build what NAME needs: the Python environment of an engine, or the image of the `sandbox`."""

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from harness.cli import completing
 from harness.cli.found import benchmarks
 from harness.cli.options import Place, place_options
 
 
 @click.command()
-@click.argument("run", metavar="RUN[/ROW]")
-@click.argument("other", metavar="[OTHER[/ROW]]", required=False)
+@click.argument("run", metavar="RUN[/ROW]", shell_complete=completing.run_or_row)
+@click.argument("other", metavar="[OTHER[/ROW]]", required=False, shell_complete=completing.run_or_row)
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 lets other computers in.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8020, show_default=True, help="0: a free one.")
 @click.option("--open/--no-open", "opened", default=False, help="Open the page in a browser.")
