@@ -1,0 +1,122 @@
+"""`harness nightly`."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.options import place_options
+from harness.errors import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from harness.cli.nights import Work
+    from harness.nightly.gate import Outcome
+    from harness.nightly.history import History
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--night", "wanted", metavar="LABEL", help="Which night. [default: today's date, UTC]")
+@click.option("--again", is_flag=True, help="Another night of today: asks everything once more.")
+@click.option("--show", is_flag=True, help="Print the history; run nothing.")
+@click.option("--dry-run", "trying", is_flag=True, help="Say what would be asked and removed; run nothing.")
+@click.option("--accept", "accepting", is_flag=True, help="Take the last night's level for the new one.")
+@click.option(
+    "--line",
+    "lines",
+    multiple=True,
+    metavar="CHECKPOINT/BENCHMARK",
+    help="With --accept: of this one. [default: of those that regressed]",
+)
+@click.option("--json", "as_document", is_flag=True, help="The night as one JSON document.")
+@place_options
+def nightly(
+    config: Path,
+    wanted: str | None,
+    again: bool,
+    show: bool,
+    trying: bool,
+    accepting: bool,
+    lines: tuple[str, ...],
+    as_document: bool,
+    runs: Path,
+    data: Path | None,
+    machine: Path | None,
+) -> None:
+    """Ask what CONFIG names anew, and compare it with the nights before.
+
+    Exits with 0 (pass), 1 (regression) or 2 (inconclusive: too little history, or something broke on the
+    way). The gate is our own history; published values are shown beside it.
+    """
+    from harness.cli.nights import Work, dry_run
+    from harness.nightly import EXIT_CODES
+    from harness.nightly.config import load_nightly
+    from harness.nightly.history import History
+    from harness.nightly.night import accept
+    from reports.nightly import print_history
+
+    if sum((show, trying, accepting)) > 1 or (lines and not accepting) or (wanted and again):
+        raise UsageError(
+            "these options do not go together",
+            "One of --show, --dry-run and --accept; --line with --accept; --night or --again.",
+        )
+    work = Work(config=load_nightly(config), file=config, runs=runs, data=data, machine=machine)
+    with never_a_regression(), closing(History(work.history)) as history:
+        if show:
+            print_history(history.nights(work.config.name))
+        elif trying:
+            print(*dry_run(work, history, wanted, again), sep="\n")
+        elif accepting:
+            print(*accept(history, work.config.name, lines), sep="\n")
+        else:
+            sys.exit(EXIT_CODES[asked(work, history, wanted, again, as_document)])
+
+
+@contextmanager
+def never_a_regression() -> Iterator[None]:
+    """Whatever breaks makes the night inconclusive: exit code 1 is kept for scores that fell."""
+    from harness.batch import BatchPending
+    from harness.nightly import Undecided
+
+    try:
+        yield
+    except (UsageError, BatchPending, Undecided, click.ClickException, click.Abort):
+        raise
+    except HarnessError as error:
+        raise Undecided(error.message, error.remedy) from error
+    except Exception as error:
+        traceback.print_exc()
+        raise Undecided(
+            f"the harness itself failed: {error}", "Nothing of this night counts; run it again."
+        ) from error
+
+
+def asked(work: "Work", history: "History", wanted: str | None, again: bool, as_document: bool) -> "Outcome":
+    """Runs the night and prints what came of it. The hook is told where it came to no end, too."""
+    import msgspec
+
+    from harness.batch import BatchPending
+    from harness.cli.nights import one_night, tell
+    from reports.nightly import as_json, print_night
+
+    try:
+        with redirect_stdout(sys.stderr) if as_document else nullcontext():
+            over, told = one_night(work, history, wanted, again)
+    except (UsageError, BatchPending):
+        raise
+    except Exception as error:
+        document = {"name": work.config.name, "outcome": "inconclusive", "error": str(error)}
+        for line in tell(work, "inconclusive", wanted or "", msgspec.json.encode(document)):
+            click.echo(line, err=True)
+        raise
+    if as_document:
+        click.echo(as_json(over, str(work.page.resolve())))
+    else:
+        print_night(over)
+    for line in told:
+        click.echo(line, err=as_document)
+    return over.outcome

@@ -1,0 +1,273 @@
+"""What a nightly.toml means here: its checkpoints, benchmarks and claims; and one night from end to end."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness.benchmark import Benchmark
+from harness.cli.found import asked_benchmark, benchmarks, find_recipe, recipes
+from harness.cli.options import Place
+from harness.cli.running import running
+from harness.discover import find_engine, suggestion
+from harness.errors import HarnessError, UsageError
+from harness.hub import Served, checkpoint, local_checkpoint
+from harness.models import Known, find_model, recipe_named
+from harness.nightly import Undecided
+from harness.nightly.asking import Test, Tests, choose_label, mark_tonight
+from harness.nightly.config import Asked, Nightly
+from harness.nightly.history import History
+from harness.nightly.night import Over, RunnerOf, run_night
+from harness.nightly.notification import notify
+from harness.nightly.retention import Removal, planned, remove, run_name
+from harness.runs import known_runs
+from harness.stage import Stage
+from harness.store import Runner, RunStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A configuration, the file it stands in, and where this call works."""
+
+    config: Nightly
+    file: Path
+    runs: Path
+    data: Path | None
+    machine: Path | None
+
+    def place(self, base_url: str = "") -> Place:
+        """Where a checkpoint is asked, by the server at an URL where one is running already."""
+        return Place(self.runs, self.data, self.machine, base_url or None)
+
+    @property
+    def store(self) -> RunStore:
+        return RunStore(self.runs)
+
+    @property
+    def home(self) -> Path:
+        return self.runs / self.config.name
+
+    @property
+    def page(self) -> Path:
+        return self.home / "trend.html"
+
+    @property
+    def history(self) -> Path:
+        """The history's file: as configured, relative to the configuration, else among the runs."""
+        path = self.config.history.path
+        return self.file.parent / Path(path).expanduser() if path else self.home / "history.sqlite"
+
+
+@contextmanager
+def alone(work: Work) -> Iterator[None]:
+    """Around a night: no other process works on one of this name. Raises Undecided where one does."""
+    work.history.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work.history.with_name(f".{work.history.name}.{work.config.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise Undecided(
+            f"another process is at work on a night of {work.config.name!r}",
+            "Its outcome counts. Where two are meant, give one of them another name in its file.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+# What is asked ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A checkpoint that is found, or why there is none."""
+
+    asked: Asked
+    engine: str
+    benchmarks: tuple[Benchmark, ...]
+    published: dict[str, float]
+    model: Stage | None = None
+    system: str | None = None
+    missing: str = ""
+
+
+def runners(work: Work, opened: ExitStack) -> RunnerOf:
+    """A runner for each server that is running already, and one for all the others."""
+    urls = {one.called: one.base_url for one in work.config.checkpoints}
+    found: dict[str, Runner] = {}
+
+    def runner_of(name: str) -> Runner:
+        url = urls[name]
+        if url not in found:
+            found[url] = Runner(*opened.enter_context(running(work.place(url))))
+        return found[url]
+
+    return runner_of
+
+
+def tests_of(work: Work, runner_of: RunnerOf) -> Tests:
+    """The tests of any night. Raises UsageError for whatever in the file names nothing."""
+    ready = [found(one, work, runner_of) for one in work.config.checkpoints]
+
+    def tests(label: str) -> list[Test]:
+        return [
+            Test(
+                checkpoint=one.asked.called,
+                benchmark=benchmark.name,
+                mark=mark_tonight(one.model, benchmark, one.engine, one.system, work.config.name, label)
+                if one.model is not None
+                else None,
+                published=one.published.get(benchmark.name),
+                missing=one.missing,
+            )
+            for one in ready
+            for benchmark in one.benchmarks
+        ]
+
+    return tests
+
+
+def found(asked: Asked, work: Work, runner_of: RunnerOf) -> Ready:
+    """One checkpoint of the file. What is not there tonight is missing; what never was is a UsageError."""
+    engine = find_engine(asked.engine or ("remote" if asked.base_url else "vllm")).name
+    ready = Ready(
+        asked=asked,
+        engine=engine,
+        benchmarks=tuple(
+            asked_benchmark(text, asked.max_tokens, asked.temperature, {}) for text in asked.benchmarks
+        ),
+        published=published_of(asked.claims) if asked.claims else {},
+    )
+    try:
+        model, system = checkpoint_of(asked, engine, work, runner_of)
+    except UsageError:
+        raise
+    except HarnessError as error:
+        return replace(ready, missing=str(error))
+    return replace(ready, model=model, system=system if asked.system is None else asked.system)
+
+
+def checkpoint_of(asked: Asked, engine: str, work: Work, runner_of: RunnerOf) -> tuple[Stage, str | None]:
+    """The checkpoint that `model` names, and the system prompt of its row where it is one."""
+    runner = runner_of(asked.called)
+    if engine in ("remote", "batch"):
+        url = asked.base_url or runner.context.machine.engine(engine).base_url
+        if engine == "remote" and not url:
+            raise UsageError(f"{asked.called}: the remote engine has no URL", 'Give base_url = "…".')
+        return Served(name=asked.model, base_url=url or "files"), None
+    folder = work.file.parent / Path(asked.model).expanduser()
+    if folder.is_dir():
+        return local_checkpoint(folder, source=asked.called), None
+    known = Known(
+        store=runner.store,
+        recipes=recipes(),
+        benchmarks=benchmarks(),
+        build=lambda stage: runner.store.build(stage, runner.context),
+    )
+    model = find_model(asked.model, known)
+    run = asked.model.partition("/")[0]
+    if recipe_named(run, known.recipes) is None and run not in known_runs(runner.store):
+        return checkpoint(asked.model), None
+    return local_checkpoint(model.folder, source=asked.model), model.system
+
+
+def published_of(text: str) -> dict[str, float]:
+    """The published values of a RECIPE/ROW, by benchmark. Raises UsageError where it has none."""
+    from reports.assemble import claims_by_label
+
+    name, _, row = text.partition("/")
+    told: dict[str, dict[str, float]] = {}
+    for label, own in claims_by_label(find_recipe(name)).items():
+        _, of, benchmark = label.split("/")
+        told.setdefault(of, {})[benchmark] = own[0].value
+    if row not in told:
+        raise UsageError(f"claims = {text!r}: no value is published for {row!r}. {suggestion(row, told)}")
+    return told[row]
+
+
+# One night ----------------------------------------------------------------------------------
+
+
+def one_night(work: Work, history: History, wanted: str | None, again: bool) -> tuple[Over, list[str]]:
+    """Asks, judges and records a night; then the page, the hook and what is old.
+
+    Returns what came of it, and what there is to say about the last three.
+    """
+    with alone(work), ExitStack() as opened:
+        runner_of = runners(work, opened)
+        tests = tests_of(work, runner_of)
+        label = choose_label(
+            history, work.config.name, tests, wanted=checked_label(wanted), again=again, now=time.time()
+        )
+        night = history.begin(work.config.name, label)
+        run = run_name(work.config.name, label)
+        over = run_night(runner_of, history, night, run, tests(label), work.config.gate)
+        told = afterwards(work, history, over)
+    return over, told
+
+
+def checked_label(wanted: str | None) -> str | None:
+    """The label. Raises UsageError where no run could be called so."""
+    if wanted is not None and not re.fullmatch(r"[\w.-]+", wanted):
+        raise UsageError(f"a night cannot be called {wanted!r}", "Use letters, digits, . _ and - only.")
+    return wanted
+
+
+def afterwards(work: Work, history: History, over: Over) -> list[str]:
+    """Writes the page, tells the hook, removes what is old. What is worth saying about it."""
+    from reports.nightly import as_json
+    from reports.trend import write_trend
+
+    nights = history.nights(work.config.name)
+    write_trend(work.page, work.config, nights)
+    told = [f"trend: {work.page}"]
+    document = as_json(over, str(work.page.resolve()))
+    told += tell(work, over.outcome, over.night.label, document)
+    gone = remove(work.store, planned(work.store, nights, work.config.history.keep_rows))
+    return told + removed(gone, "removed")
+
+
+def tell(work: Work, outcome: str, label: str, document: bytes) -> list[str]:
+    """Runs the hook where it wants to know. What went wrong with it."""
+    hook = work.config.notify
+    if not hook.command or outcome not in hook.on:
+        return []
+    environment = {
+        "HARNESS_OUTCOME": outcome,
+        "HARNESS_NIGHT": label,
+        "HARNESS_PAGE": str(work.page.resolve()),
+    }
+    wrong = notify(hook, document, environment, work.file.parent.resolve())
+    return [wrong] if wrong else []
+
+
+def removed(gone: Removal, verb: str) -> list[str]:
+    if not gone.runs:
+        return []
+    names = ", ".join(run.name for run in gone.runs)
+    return [f"{verb}: the responses of {names} ({len(gone.stages)} stages); their counts stay"]
+
+
+def dry_run(work: Work, history: History, wanted: str | None, again: bool) -> Iterator[str]:
+    """What a night would ask, and what would be removed after it."""
+    with ExitStack() as opened:
+        runner_of = runners(work, opened)
+        tests = tests_of(work, runner_of)
+        label = choose_label(
+            history, work.config.name, tests, wanted=checked_label(wanted), again=again, now=time.time()
+        )
+        yield f"night {label}, run {run_name(work.config.name, label)}, nothing is asked now:"
+        store = work.store
+        for test in tests(label):
+            if test.mark is None:
+                yield f"  {test.line}: {test.missing}"
+            else:
+                draws, there = test.mark.asked.drawn.draws, store.rows(test.mark.asked)
+                yield f"  {test.line}: {draws} draws a question, {there:,} responses there ({test.mark.key})"
+        going = planned(store, history.nights(work.config.name), work.config.history.keep_rows)
+        yield from removed(going, "would remove") or ["nothing would be removed"]

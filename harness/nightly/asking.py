@@ -1,0 +1,113 @@
+"""What is asked tonight: the same questions as every night, with seeds that no other night has.
+
+A night's name is the date at which it began (UTC). Its seed follows from that name, and a seed is part of
+what an Ask is: so every night asks anew, a night that was killed finds its own responses and asks for the
+rest, and no response of one night can stand in for that of another, here or in a cache on the way.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.benchmark import Benchmark
+from harness.errors import UsageError
+from harness.evaluate import Ask, Mark
+from harness.nightly.history import History, Night
+from harness.stage import Stage
+
+RESUMED = 12 * 3600.0
+"""Seconds after its beginning for which a night that was killed is what the next call continues. After
+that the checkpoint is likely to be another night's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """One benchmark of one checkpoint tonight. `mark` is None where there is no checkpoint to ask, and
+    `missing` then says why."""
+
+    checkpoint: str
+    benchmark: str
+    mark: Mark | None
+    published: float | None = None
+    missing: str = ""
+
+    @property
+    def line(self) -> str:
+        return f"{self.checkpoint}/{self.benchmark}"
+
+    @property
+    def label(self) -> str:
+        return f"eval/{self.line}"
+
+
+Tests = Callable[[str], Sequence[Test]]
+"""The tests of the night with a label."""
+
+
+def night_seed(name: str, label: str) -> int:
+    """A seed of 31 bits that follows from the night's name alone."""
+    digest = hashlib.sha256(f"night:{name}:{label}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def mark_tonight(
+    model: Stage, benchmark: Benchmark, engine: str, system: str | None, name: str, label: str
+) -> Mark:
+    """The evaluation of one night. Option orders are those of every night: questions stay comparable."""
+    sampling = replace(benchmark.sampling, seed=night_seed(name, label))
+    asked = Ask(model=model, benchmark=benchmark, engine=engine, system=system, sampling=sampling)
+    return Mark(asked=asked, grader=benchmark.grader)
+
+
+def setting_of(mark: Mark, questions: Sequence[str]) -> dict[str, Any]:
+    """How an evaluation is asked and graded: all that must be equal for two nights to be compared.
+
+    The model is not part of it, nor which server runs it, nor the night's seed.
+    """
+    asked = dict(mark.asked.identity)
+    del asked["model"]
+    asked["sampling"] = {key: value for key, value in asked["sampling"].items() if key != "seed"}
+    ids = hashlib.sha256("\n".join(sorted(questions)).encode()).hexdigest()[:12]
+    return {"asked": asked, "grader": mark.grader, "grading": mark.asked.benchmark.grading, "questions": ids}
+
+
+def digest_of(setting: dict[str, Any]) -> str:
+    canonical = json.dumps(setting, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def choose_label(
+    history: History, name: str, tests: Tests, *, wanted: str | None, again: bool, now: float
+) -> str:
+    """Which night this is: the one asked for, one that was killed, tonight's, or another of today's.
+
+    A complete result is never replaced by one of another checkpoint or with other settings: then this is
+    another night. Raises UsageError where the night asked for is such a one.
+    """
+    nights = {night.label: night for night in history.nights(name)}
+    if wanted:
+        if conflict := conflicting(nights.get(wanted), tests(wanted)):
+            raise UsageError(
+                f"night {wanted} is recorded, with another checkpoint or setting of {conflict}",
+                "Its result stands. Give another --night, or none.",
+            )
+        return wanted
+    begun = [night for night in nights.values() if night.finished is None and now - night.began < RESUMED]
+    if begun and not again:
+        return begun[-1].label
+    today = datetime.fromtimestamp(now, UTC).date().isoformat()
+    label, number = today, 1
+    while label in nights and (again or conflicting(nights[label], tests(label))):
+        number += 1
+        label = f"{today}.{number}"
+    return label
+
+
+def conflicting(night: Night | None, tests: Sequence[Test]) -> str:
+    """The first line that the night holds complete and that these tests would ask otherwise."""
+    marks = {test.line: test.mark.key for test in tests if test.mark is not None}
+    held = night.results if night is not None else ()
+    return next((one.line for one in held if one.complete and marks.get(one.line, one.mark) != one.mark), "")
