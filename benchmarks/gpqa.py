@@ -16,7 +16,7 @@ import csv
 import random
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -116,6 +116,11 @@ class Gpqa(Benchmark):
     def render(self, question: Question, draw: int) -> tuple[str, dict[str, Any]]:
         order = option_order(self.sampling.seed, question.id, draw)
         return gpqa_prompt(question.prompt, ordered_options(question, order)), {"order": order}
+
+    def public(self, question: Question) -> Question:
+        """Placeholders in the texts' places; the order of the options is that of the question itself."""
+        options = [f"{{{column}}}" for column in OPTION_COLUMNS]
+        return replace(question, prompt="{Question}", gold="", data={"options": options})
 
     def grade(self, question: Question, generation: Generation, sandbox: Sandbox | None) -> Grade:
         return grade_choice(question, generation)

@@ -100,6 +100,14 @@ def own_part(prefix: str, prompt: str) -> str:
     return prefix.removeprefix(OPEN).removeprefix("\n") if opens_thinking(prompt) else prefix
 
 
+def as_sent(request: Request, endpoint: Endpoint) -> dict[str, Any]:
+    """Path and body of a request, and the text that the checkpoint's own template makes of its messages
+    (None where no template is at hand). For the record: no host and no key is in it."""
+    path, body = asked(request, endpoint)
+    template = endpoint.template
+    return {"path": path, "body": body, "rendered": template and rendered(request, template)}
+
+
 def is_rendered(request: Request, endpoint: Endpoint) -> bool:
     """Whether the harness renders the prompt itself and asks /v1/completions.
 

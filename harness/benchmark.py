@@ -63,6 +63,11 @@ class Benchmark:
         """The user prompt of one draw, and what must be kept to grade it (an option order, say)."""
         return question.prompt, {}
 
+    def public(self, question: Question) -> Question | None:
+        """The question as anybody may be shown it: of a gated benchmark with placeholders for its texts, or
+        none."""
+        return None if self.gated else question
+
     def grade(self, question: Question, generation: Generation, sandbox: Sandbox | None) -> Grade:
         """The verdict on one response. Pure but for the sandbox.
 

@@ -25,14 +25,16 @@ from harness.adopt import (
     known_verdicts,
     told_about,
 )
-from harness.asking import Request
+from harness.asking import Request, as_sent
 from harness.batch import ask_in_batches, batch_endpoint
 from harness.benchmark import Benchmark
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
+from harness.endpoint import Endpoint
 from harness.engines.batch import batch
 from harness.errors import SandboxError
 from harness.files import write_json, write_rows
 from harness.generate import generate, pace_of
+from harness.lengths import Length, keep, length_of
 from harness.preflight import FILE as PREFLIGHT
 from harness.preflight import look_through, wanted_by
 from harness.rows import drop_torn_line, key_of, keys_of, read_in_order, read_rows, read_wanted, write_all
@@ -44,6 +46,7 @@ from harness.types import Generation, Grade, Message, Question, Sampling
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+PROMPT = "prompt.json"
 SANDBOX = "sandbox: "
 GRADE_BYTES = 400
 
@@ -60,11 +63,19 @@ def conversation(prompt: str, system: str | None) -> tuple[Message, ...]:
     return (user,) if system is None else (Message(role="system", content=system), user)
 
 
-def ask(requests: Iterable[Request], total: int, service: Service, out: Path, context: Context) -> None:
+def ask(
+    requests: Iterable[Request],
+    total: int,
+    service: Service,
+    out: Path,
+    context: Context,
+    example: Request | None = None,
+) -> None:
     """Puts the requests that `out/generations.jsonl` does not hold yet to the model of `service`.
 
     Before the first of them the server is looked over (`harness.preflight`), and what was found stands in
-    `out/preflight.json`. Raises ServerError where rows would be a lie or would be lost.
+    `out/preflight.json`; how `example` is put, in `out/prompt.json`. Raises ServerError where rows would be
+    a lie or would be lost.
     """
     rows = out / "generations.jsonl"
     done = keys_of(rows)
@@ -73,9 +84,10 @@ def ask(requests: Iterable[Request], total: int, service: Service, out: Path, co
         rows.touch()
         return
     if service.engine == batch.name:
-        ask_the_provider(todo, total, service, out, context)
+        ask_the_provider(todo, total, service, out, context, example)
         return
     endpoint = context.endpoint(service)
+    tell_prompt(example, endpoint, out)
     report = context.preflights.of(
         endpoint, wanted_by(seen, service.sampling, seeds=context.machine.require_seed)
     )
@@ -95,12 +107,24 @@ def ask(requests: Iterable[Request], total: int, service: Service, out: Path, co
         )
 
 
+def tell_prompt(example: Request | None, endpoint: Endpoint, out: Path) -> None:
+    """Writes down what is sent to the server for one question, and what the template makes of it."""
+    if example is not None:
+        write_json(out / PROMPT, as_sent(example, endpoint))
+
+
 def ask_the_provider(
-    requests: Iterable[Request], total: int, service: Service, out: Path, context: Context
+    requests: Iterable[Request],
+    total: int,
+    service: Service,
+    out: Path,
+    context: Context,
+    example: Request | None = None,
 ) -> None:
     """Asks by batch files. Nothing can be proved of a server that nobody sees: no row says it was."""
     rows = out / "generations.jsonl"
     endpoint = batch_endpoint(context.served_name(service), service.sampling, context.machine)
+    tell_prompt(example, endpoint, out)
     with context.progress.counter("answered", total, done=len(keys_of(rows))) as counter:
         ask_in_batches(requests, endpoint, rows, context.machine, counter, context.progress.say)
 
@@ -151,11 +175,18 @@ class Ask(Stage):
                     kept=kept,
                 )
 
+    def example(self, questions: list[Question]) -> Request | None:
+        """The first request as a report may show it; None where it must show none."""
+        shown = [one for one in map(self.benchmark.public, questions[:1]) if one is not None]
+        return next(self.requests(shown), None)
+
     def run(self, out: Path, context: Context) -> None:
         questions = self.questions(context)
-        adopt_draws(self, [question.id for question in questions], out, context)
-        ask(self.requests(questions), len(questions) * self.drawn.draws, self.service(), out, context)
-        write_json(out / "asked.json", {"questions": len(questions), "draws": self.drawn.draws})
+        total, example = len(questions) * self.drawn.draws, self.example(questions)
+        adopted = adopt_draws(self, [question.id for question in questions], out, context)
+        ask(self.requests(questions), total, self.service(), out, context, example)
+        told = {"questions": len(questions), "draws": self.drawn.draws}
+        write_json(out / "asked.json", {**told, **({"adopted": adopted} if adopted else {})})
 
     def expected(self, estimator: Estimator) -> Volume | None:
         if (told := estimator.answers(self.benchmark.name)) is None:
@@ -202,9 +233,10 @@ class Mark(Stage):
         sandbox = graders.sandbox if benchmark.needs_sandbox else None
         broken: list[Grade] = []
         known, about = known_verdicts(self, out.parent), dict[tuple[str, int], bytes]()
+        seen = dict[tuple[str, int], Length]()
 
         def grade(row: Generation) -> Future[Grade]:
-            about[key_of(row)] = digest(row)
+            about[key_of(row)], seen[key_of(row)] = digest(row), length_of(row)
             if there := known_verdict(known, row):
                 return at_once(there)
             return graders.submit(grade_one, benchmark, questions[row.question], row, sandbox)
@@ -223,6 +255,8 @@ class Mark(Stage):
                 if verdict.reason.startswith(SANDBOX):
                     broken.append(verdict)
         write_rows(file, read_in_order(file, Grade))
+        if not graded:
+            keep(out.parent, self.asked.key, seen.values())
         if broken:
             raise SandboxError(
                 f"{len(broken)} of {total} answers could not be graded: {broken[0].reason}",
