@@ -103,10 +103,12 @@ class EngineSettings:
 @dataclass(frozen=True, kw_only=True)
 class SandboxSettings:
     """`name` is that of a file in `harness/sandboxes`; `auto` takes Docker where an engine runs, else
-    bubblewrap with a visible note."""
+    bubblewrap with a visible note. `runtime` is one that the Docker engine knows, such as runsc (gVisor);
+    empty for its own."""
 
     name: str = "auto"
     image: str = "dasd-harness-sandbox:1"
+    runtime: str = ""
     memory_mb: int = 4096
     processes: int = 64
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)

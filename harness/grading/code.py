@@ -21,6 +21,13 @@ from harness.sandboxes import Execution, Limits, Outcome, Program, Sandbox, Stat
 LONGEST_NUMBER = 50_000
 """Characters of a number that is judged: Python's limit on digits in the sandbox, as officially."""
 
+MOST_PARTS = 1_000_000
+"""A returned value of more parts than this, and than the expected one can have, is not read: 60 MB of
+empty lists take gigabytes. What takes one character there takes at most four parts as typed JSON."""
+
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SyntaxError)
+"""What reading a value raises that no guest wrote, but the program itself."""
+
 WRONG_ANSWER = -2
 TIME_LIMIT = -3
 RUNTIME_ERROR = -4
@@ -119,14 +126,21 @@ def judge_value(output: str, expected: str) -> bool:
         raise DataError(
             f"an expected output is not JSON: {expected[:80]!r}", "check the benchmark's rows"
         ) from error
+    if parts(output) > max(MOST_PARTS, 4 * len(expected)):
+        return False
     try:
         value = decoded(json.loads(output, parse_int=exact_int))
-    except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError):
+    except MALFORMED:
         return False
     try:
         return bool(value == wanted)
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise Unjudgeable(str(error)) from error
+
+
+def parts(output: str) -> int:
+    """How many values JSON text holds, or more: enough to know what it takes to read it."""
+    return output.count("[") + output.count("{") + output.count(",")
 
 
 def exact_int(digits: str) -> object:

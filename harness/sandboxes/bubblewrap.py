@@ -1,7 +1,8 @@
 """Programs under bubblewrap, for computers without a Docker engine.
 
-Weaker than Docker: memory is limited for each process (RLIMIT_AS) and not for the program as a
-whole, and the host's kernel interface is not filtered. Needs Python 3.11 on the host, because that
+Weaker than Docker: the kernel limits the memory of each process (RLIMIT_AS); that of the program as a
+whole is only looked at by the guest, twenty times a second. Of Docker's filter of system calls there is
+no more than harness.sandboxes.seccomp. Needs Python 3.11 on the host, because that
 is what official verdicts were made with; the scientific packages are installed once, by pip.
 """
 
@@ -23,7 +24,9 @@ from harness.sandboxes import Accept, Execution, Limits, Program, SandboxKind, S
 from harness.sandboxes.pool import Channel, Pool, guest_settings, guest_source
 
 REMEDY = "or install bubblewrap (Debian: apt-get install bubblewrap) and Python 3.11"
-FIRST_UID = 64000
+FIRST_UID = 2**30
+"""Above every account. The rest is this process's number and a count, so that no two harnesses share a
+user, whose processes the kernel counts together."""
 WHICH_PYTHON = (
     "import sys; print(sys.version_info[:2] == (3, 11), sys._base_executable, sys.base_prefix, sep=chr(10))"
 )
@@ -41,7 +44,7 @@ class BubblewrapSandbox:
             raise SandboxError(f"bubblewrap cannot run programs here: {missing}", REMEDY)
         self.settings = machine.sandbox
         self.packages = image.installed_packages("3.11", say)
-        self.uids = itertools.count(FIRST_UID)
+        self.uids = (FIRST_UID + os.getpid() % 2**22 * 2**8 + number % 2**8 for number in itertools.count())
         self.pool = Pool(self.start, self.settings.workers, REMEDY, say)
 
     def run(
@@ -56,7 +59,7 @@ class BubblewrapSandbox:
         """A namespace whose guest has been started; run by root, each has a uid of its own."""
         settings = guest_settings(
             uid=next(self.uids) if os.getuid() == 0 else 0,
-            address_space=self.settings.memory_mb * 2**20,
+            memory=self.settings.memory_mb * 2**20,
             processes=self.settings.processes,
         )
         return Piped([*command(self.packages), guest_source(), settings])

@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from docker.models.containers import Container
 from harness.errors import SandboxError
 from harness.machine import Machine
 from harness.sandboxes import Accept, Execution, Limits, Program, SandboxKind, Say, accept_all, image
-from harness.sandboxes.pool import Channel, Pool, guest_settings, guest_source
+from harness.sandboxes.pool import Channel, OutOfMemory, Pool, guest_settings, guest_source
 
 REMEDY = "start Docker (as root on Debian: docker/start-engine.sh), or join its group"
 LABEL = "dasd-harness"
@@ -80,6 +81,7 @@ class DockerSandbox:
             "working_dir": "/tmp",  # noqa: S108
             "environment": {"OMP_NUM_THREADS": "1", "NUMBA_CACHE_DIR": "/tmp", "HOME": "/tmp"},  # noqa: S108
             "log_config": {"type": "none"},
+            **({"runtime": self.settings.runtime} if self.settings.runtime else {}),
         }
 
 
@@ -106,6 +108,8 @@ class Attached:
         while len(self.received) < size:
             data = self.socket.recv(1 << 18)
             if not data:
+                if self.out_of_memory():
+                    raise OutOfMemory
                 words = self.complaints.decode(errors="replace").strip()[-500:]
                 raise EOFError(f"the container ended. {words}")
             self.raw += data
@@ -113,6 +117,17 @@ class Attached:
         taken = bytes(self.received[:size])
         del self.received[:size]
         return taken
+
+    def out_of_memory(self) -> bool:
+        """Whether the engine saw this container over its memory limit, which is why its guest is gone.
+
+        Programs can see to it that the kernel kills the guest before them.
+        """
+        of = {"container": [str(self.container.id)], "event": ["oom"]}
+        try:
+            return bool(list(self.client.events(until=int(time.time()) + 1, since=1, filters=of)))
+        except DockerException:
+            return False
 
     def demultiplex(self) -> None:
         """Docker's stream format: one byte of stream, three zero, four of length, then the bytes."""

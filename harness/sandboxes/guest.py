@@ -20,6 +20,7 @@ import gc
 import importlib
 import io
 import json
+import mmap
 import os
 import re
 import resource
@@ -70,6 +71,9 @@ TAKEN = [(owner, name, getattr(owner, name, None)) for owner, names in FORBIDDEN
 OUTPUT_LIMIT = 64 * 2**20
 MESSAGE_LIMIT = 2000
 CHUNK = 1 << 18
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+WATCH_SECONDS = 0.05
+MOST_FILES = 4096
 PIPE_SIZE = 1 << 16
 BATCH_MS = 3
 FINISHED = os.WEXITED | os.WNOHANG | os.WNOWAIT
@@ -180,10 +184,9 @@ class Program:
         for text in self.inputs:
             capture = Capture()
             status, message, seconds, _ = self.attempt(capture, partial(self.feed, method, text))
-            output = capture.getvalue() if status == "ok" else ""
+            output = encoded(capture.getvalue()) if status == "ok" else b""
             if len(output) > OUTPUT_LIMIT:
-                status, output = "output_limit", ""
-                message = f"printed more than {OUTPUT_LIMIT} characters"
+                status, output, message = "output_limit", b"", f"printed more than {OUTPUT_LIMIT} bytes"
             self.report(status, output, message, seconds)
             if status != "ok":
                 return
@@ -193,11 +196,11 @@ class Program:
         arguments = [[json.loads(line) for line in text.split("\n")] for text in self.inputs]
         for given in arguments:
             status, message, seconds, value = self.attempt(None, partial(method, *given))
-            output = ""
+            output = b""
             if status == "ok":
-                output = json.dumps(typed(list(value) if isinstance(value, tuple) else value))
+                output = json.dumps(typed(list(value) if isinstance(value, tuple) else value)).encode()
                 if len(output) > OUTPUT_LIMIT:
-                    status, output, message = "output_limit", "", "returned a value too large to judge"
+                    status, output, message = "output_limit", b"", "returned a value too large to judge"
             self.report(status, output, message, seconds)
             if status != "ok":
                 return
@@ -242,18 +245,13 @@ class Program:
             builtins.open, sys.stdin = opened, original
             del original.read, original.readline, original.readlines
 
-    def report(self, status: str, output: str = "", message: str = "", seconds: float = 0.0) -> None:
+    def report(self, status: str, output: bytes = b"", message: str = "", seconds: float = 0.0) -> None:
+        """Two lengths, what happened as JSON, and the output as it is, so that no reader parses it."""
         if os.getpid() != self.process:
             os._exit(0)
-        record = {
-            "status": status,
-            "output": output,
-            "message": message,
-            "seconds": seconds,
-            "alarmed": self.alarmed,
-        }
-        payload = json.dumps(record).encode()
-        write_all(self.pipe, struct.pack(">I", len(payload)) + payload)
+        record = {"status": status, "message": message, "seconds": seconds, "alarmed": self.alarmed}
+        head = json.dumps(record).encode()
+        write_all(self.pipe, struct.pack(">II", len(head), len(output)) + head + output)
 
 
 class Capture(io.StringIO):
@@ -338,6 +336,11 @@ def wrapped(code: str, tree: ast.Module | None = None) -> tuple[str, bool]:
         return code, False
 
 
+def encoded(text: str) -> bytes:
+    """UTF-8, lone surrogates included: Python prints them into a StringIO, as officially."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def kind_of(error: Exception) -> str:
     """The status of an exception; official code tells a time-out by its repr."""
     if isinstance(error, MemoryError):
@@ -418,7 +421,7 @@ def forbid() -> None:
     sys.modules.update(dict.fromkeys(FORBIDDEN_MODULES))  # type: ignore[arg-type]
 
 
-def become_program(settings: dict[str, int], pipe: int) -> int:
+def become_program(settings: dict[str, Any], pipe: int) -> int:
     """Leaves nothing of the guest in reach: descriptors, limits, session, signals."""
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
@@ -430,22 +433,23 @@ def become_program(settings: dict[str, int], pipe: int) -> int:
     score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     os.write(score, b"1000")
     os.close(score)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # 1 and not 0: a host whose core_pattern is a pipe is handed every crash but those of limit 1.
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     resource.setrlimit(resource.RLIMIT_STACK, (2**23, 2**23))
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-    if settings["address_space"]:
-        resource.setrlimit(resource.RLIMIT_AS, (settings["address_space"],) * 2)
+    if settings["memory"]:
+        resource.setrlimit(resource.RLIMIT_AS, (settings["memory"],) * 2)
     if settings["processes"]:
         resource.setrlimit(resource.RLIMIT_NPROC, (settings["processes"],) * 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return 3
 
 
-def program_process(settings: dict[str, int], pipe: int, request: bytes, names: Names) -> NoReturn:
+def program_process(settings: dict[str, Any], pipe: int, request: mmap.mmap, names: Names) -> NoReturn:
     """Never returns. Any exit without all outcomes counts as a crash."""
     try:
         pipe = become_program(settings, pipe)
-        Program(json.loads(request), pipe, names).run()
+        Program(json.loads(request[8:]), pipe, names).run()
     except BaseException:  # noqa: BLE001 - SystemExit and the like end the process, as officially
         os._exit(1)
     os._exit(0)
@@ -454,7 +458,7 @@ def program_process(settings: dict[str, int], pipe: int, request: bytes, names: 
 # ---- the guest
 
 
-def serve(settings: dict[str, int]) -> NoReturn:
+def serve(settings: dict[str, Any]) -> NoReturn:
     """Answers requests until stdin closes."""
     requests, responses = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
@@ -463,6 +467,7 @@ def serve(settings: dict[str, int]) -> NoReturn:
     os.close(null)
     drop_privileges(settings["uid"])
     set_dumpable(False)
+    refuse_calls(bytes.fromhex(settings["filter"]))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for name in [*STAR, *WARM]:
         importlib.import_module(name)
@@ -477,10 +482,11 @@ def serve(settings: dict[str, int]) -> NoReturn:
     gc.collect()
     gc.freeze()
     write_all(responses, frame(b"H", b""))
+    relay = Relay(responses)
     while True:
-        kind, payload = read_frame(requests)
+        kind, size = read_header(requests)
         if kind == b"R":
-            answer(settings, requests, responses, payload, names)
+            answer(settings, requests, relay, received(requests, size), names)
 
 
 def rehearse(names: Names) -> None:
@@ -503,42 +509,72 @@ def rehearse(names: Names) -> None:
     os.close(null)
 
 
-def answer(settings: dict[str, int], requests: int, responses: int, payload: bytes, names: Names) -> None:
+class Relay:
+    """Carries what programs write to the host, in memory that no later program inherits.
+
+    What went through ordinary objects of the guest would lie in its heap, and so in the memory of the
+    next program, which could read another sample's output there.
+    """
+
+    def __init__(self, responses: int) -> None:
+        self.responses = responses
+        self.memory = mmap.mmap(-1, 5 + CHUNK, flags=PRIVATE)
+        self.memory.madvise(mmap.MADV_DONTFORK)
+        self.view = memoryview(self.memory)
+
+    def carry(self, reading: int) -> int:
+        """One read, passed on as one frame. Returns its size; 0 at the end."""
+        size = os.readv(reading, [self.view[5:]])
+        if size:
+            struct.pack_into(">cI", self.memory, 0, b"O", size)
+            write_all(self.responses, self.view[: 5 + size])
+        return size
+
+    def rest(self, reading: int) -> None:
+        """What is still in the pipe. All writers are dead, so it ends."""
+        while self.carry(reading):
+            pass
+        os.close(reading)
+
+
+def answer(settings: dict[str, Any], requests: int, relay: Relay, request: mmap.mmap, names: Names) -> None:
     """Runs one program in a child and tells how it ended."""
-    (wall,) = struct.unpack(">d", payload[:8])
-    preload(payload)
+    (wall,) = struct.unpack(">d", request[:8])
+    preload(request)
     killed_before = memory_kills()
     reading, writing = os.pipe()
     child = fork()
     if child == 0:
-        program_process(settings, writing, payload[8:], names)
+        program_process(settings, writing, request, names)
     os.close(writing)
-    del payload
-    reason = forward(requests, responses, reading, child, time.monotonic() + wall)
+    request.close()
+    reason = forward(settings, requests, relay, reading, child, time.monotonic() + wall)
     status = end_everything(child)
-    left = rest(reading)
+    relay.rest(reading)
     end = {
         "exit": os.waitstatus_to_exitcode(status),
         "reason": reason,
-        "out_of_memory": memory_kills() > killed_before,
+        "out_of_memory": reason == "memory" or memory_kills() > killed_before,
         "dirty": clean(),
     }
-    write_all(responses, left + frame(b"E", json.dumps(end).encode()))
+    write_all(relay.responses, frame(b"E", json.dumps(end).encode()))
 
 
-def preload(payload: bytes) -> None:
+def preload(request: mmap.mmap) -> None:
     """Imports numpy once a program may want it: the official runner holds it too when it forks.
 
     Numpy cannot be imported after `forbid`, since setting os.environ needs putenv.
     """
-    if "numpy" not in sys.modules and any(name in payload for name in USES_NUMPY):
+    if "numpy" not in sys.modules and any(request.find(name) >= 0 for name in USES_NUMPY):
         with allowed():
             importlib.import_module("numpy")
         gc.freeze()
 
 
-def forward(requests: int, responses: int, reading: int, child: int, deadline: float) -> str:
-    """Passes the child's bytes on. Returns why it ended: end, stop or wall.
+def forward(
+    settings: dict[str, Any], requests: int, relay: Relay, reading: int, child: int, deadline: float
+) -> str:
+    """Passes the child's bytes on. Returns why it ended: end, stop, wall, memory or files.
 
     At first, and after every few bytes, only the end of the child or a word from the host wakes it for
     BATCH_MS: so the outcomes of quick tests cross together, and those of slow ones at once.
@@ -547,12 +583,17 @@ def forward(requests: int, responses: int, reading: int, child: int, deadline: f
     poll.register(requests, select.POLLIN)
     poll.register(reading, 0)
     batching = True
+    watch = time.monotonic() + WATCH_SECONDS if settings["memory"] else deadline
     while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
+        now = time.monotonic()
+        if now >= deadline:
             return "wall"
-        ready = dict(poll.poll(BATCH_MS if batching else min(left, 0.1) * 1000 + 1))
-        if requests in ready and read_frame(requests)[0] == b"S":
+        if now >= watch:
+            if excess := exceeded(settings["memory"]):
+                return excess
+            watch = now + WATCH_SECONDS
+        ready = dict(poll.poll(BATCH_MS if batching else min(deadline - now, watch - now, 0.1) * 1000 + 1))
+        if requests in ready and read_header(requests)[0] == b"S":
             return "stop"
         if batching:
             if reading in ready:
@@ -560,15 +601,31 @@ def forward(requests: int, responses: int, reading: int, child: int, deadline: f
             poll.modify(reading, select.POLLIN)
             batching = False
         elif reading in ready:
-            chunk = os.read(reading, CHUNK)
-            if not chunk:
+            size = relay.carry(reading)
+            if not size:
                 return "end"
-            write_all(responses, frame(b"O", chunk))
-            if len(chunk) < PIPE_SIZE // 2:
+            if size < PIPE_SIZE // 2:
                 poll.modify(reading, 0)
                 batching = True
         elif os.waitid(os.P_PID, child, FINISHED) is not None:
             return "end"
+
+
+def exceeded(memory: int) -> str:
+    """Whether the programs together hold more than `memory` bytes, or /tmp more than MOST_FILES.
+
+    Where no container counts, under bubblewrap: each process alone has its limit from the kernel.
+    """
+    files = os.statvfs("/tmp")  # noqa: S108 - the sandbox's own
+    if files.f_files - files.f_ffree > MOST_FILES:
+        return "files"
+    held = (files.f_blocks - files.f_bfree) * files.f_frsize
+    for process in os.listdir("/proc"):
+        if process.isdigit() and process != "1":
+            with contextlib.suppress(OSError):
+                _, resident, shared = read_file(f"/proc/{process}/statm").split()[:3]
+                held += (int(resident) - int(shared)) * PAGE
+    return "memory" if held > memory else ""
 
 
 def end_everything(child: int) -> int:
@@ -585,20 +642,14 @@ def end_everything(child: int) -> int:
             result = status
 
 
-def rest(reading: int) -> bytes:
-    """The frame of what was still in the pipe, or nothing. All writers are dead, so it ends."""
-    parts = []
-    while chunk := os.read(reading, CHUNK):
-        parts.append(chunk)
-    os.close(reading)
-    return frame(b"O", b"".join(parts)) if parts else b""
-
-
 def clean() -> str:
     """Empties /tmp. Returns what a program left that cannot be undone, or an empty string."""
-    for entry in os.scandir("/tmp"):  # noqa: S108 - the sandbox's own
-        remove(entry)
-    if os.listdir("/tmp"):  # noqa: S108
+    try:
+        for entry in os.scandir("/tmp"):  # noqa: S108 - the sandbox's own
+            remove(entry)
+    except (OSError, RecursionError):
+        return "files in /tmp"
+    if os.listdir("/tmp") or state_of_tmp() != TMP:  # noqa: S108
         return "files in /tmp"
     if os.path.isdir("/dev/mqueue") and os.listdir("/dev/mqueue"):
         return "a message queue"
@@ -608,6 +659,12 @@ def clean() -> str:
     if os.getpriority(os.PRIO_PROCESS, 0) != 0 or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return "another priority"
     return "another processor mask" if os.sched_getaffinity(0) != PROCESSORS else ""
+
+
+def state_of_tmp() -> tuple[Any, ...]:
+    """What its owner, who is the program where bubblewrap is not run by root, could change of /tmp."""
+    about = os.stat("/tmp")  # noqa: S108
+    return about.st_mode, about.st_uid, about.st_gid, os.listxattr("/tmp")  # noqa: S108
 
 
 def remove(entry: "os.DirEntry[str]") -> None:
@@ -650,34 +707,53 @@ def set_dumpable(allowed: bool) -> None:
         os._exit(71)
 
 
-def read_frame(descriptor: int) -> tuple[bytes, bytes]:
-    """Kind and payload; leaves when the host has gone."""
-    header = read_exactly(descriptor, 5)
-    return header[:1], read_exactly(descriptor, struct.unpack(">I", header[1:])[0])
+def refuse_calls(program: bytes) -> None:
+    """Puts the filter of harness.sandboxes.seccomp on this process and all that it will fork."""
+    holder = ctypes.create_string_buffer(program, len(program))
+    length, pointer = struct.pack("=H6x", len(program) // 8), struct.pack("=Q", ctypes.addressof(holder))
+    header = ctypes.create_string_buffer(length + pointer, 16)
+    zero = ctypes.c_ulong(0)
+    if PRCTL(38, ctypes.c_ulong(1), zero, zero, zero) or PRCTL(22, ctypes.c_ulong(2), header, zero, zero):
+        os._exit(72)
 
 
-def read_exactly(descriptor: int, size: int) -> bytes:
-    parts = []
-    while size:
-        part = os.read(descriptor, min(size, 1 << 20))
+def read_header(descriptor: int) -> tuple[bytes, int]:
+    """Kind of a frame and size of its payload; leaves when the host has gone."""
+    header = b""
+    while len(header) < 5:
+        part = os.read(descriptor, 5 - len(header))
         if not part:
             os._exit(0)
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+        header += part
+    return header[:1], int(struct.unpack(">I", header[1:])[0])
+
+
+def received(descriptor: int, size: int) -> mmap.mmap:
+    """A payload in memory of its own, which is given back when it is closed."""
+    payload = mmap.mmap(-1, size, flags=PRIVATE)
+    with memoryview(payload) as view:
+        place = 0
+        while place < size:
+            part = os.readv(descriptor, [view[place:]])
+            if not part:
+                os._exit(0)
+            place += part
+    return payload
 
 
 def frame(kind: bytes, payload: bytes) -> bytes:
     return kind + struct.pack(">I", len(payload)) + payload
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 PROCESSORS = os.sched_getaffinity(0)
+PAGE = os.sysconf("SC_PAGE_SIZE")
+TMP = state_of_tmp()
 MEMORY_EVENTS = next(
     filter(os.path.exists, ("/sys/fs/cgroup/memory/memory.oom_control", "/sys/fs/cgroup/memory.events")),
     None,

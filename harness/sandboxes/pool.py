@@ -12,15 +12,20 @@ from typing import Protocol
 import msgspec
 
 from harness.errors import SandboxError
-from harness.sandboxes import Accept, Execution, Limits, Outcome, Program, Say, accept_all
+from harness.sandboxes import Accept, Execution, Limits, Outcome, Program, Say, Status, accept_all, seccomp
 
 START_SECONDS = 60.0
 GRACE_SECONDS = 60.0
-OUTCOME_LIMIT = 512 * 2**20
+HEAD_LIMIT = 2**16
+MESSAGE_LIMIT = 4000
+OUTPUT_LIMIT = 2**26
+"""Bytes of what an outcome says of itself, of its message, and of its output (the guest's own limit). So
+much of one program's the host holds at most, twice while it is decoded, whatever the program claims."""
 
 
 class Channel(Protocol):
-    """A byte stream to one guest. Raises OSError or EOFError where it is broken."""
+    """A byte stream to one guest. Raises OSError or EOFError where it is broken, and OutOfMemory where
+    that is because the guest was killed for the memory that its program took."""
 
     def send(self, data: bytes) -> None: ...
 
@@ -35,6 +40,19 @@ class Channel(Protocol):
 
 class BrokenGuest(Exception):
     """The guest is gone, hangs, or does not speak the protocol: nothing is known of the program."""
+
+
+class OutOfMemory(Exception):
+    """The kernel killed the guest itself because its sandbox was over its memory limit."""
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """What an outcome says before its output."""
+
+    status: Status
+    message: str
+    seconds: float
+    alarmed: bool
 
 
 class End(msgspec.Struct, frozen=True):
@@ -101,6 +119,8 @@ class Pool:
             conversation = Conversation(channel=guest, program=program, inputs=inputs, limits=limits)
             execution = conversation.run(accept)
             clean = not conversation.dirty
+        except OutOfMemory:
+            execution = conversation.ended(killed_for_memory())
         except (OSError, EOFError, struct.error, msgspec.DecodeError) as error:
             raise BrokenGuest(f"{type(error).__name__}: {error}") from error
         finally:
@@ -160,8 +180,12 @@ class Conversation:
             else:
                 raise BrokenGuest(f"unknown frame {kind!r}")
         self.dirty = end.dirty
+        return self.ended(unreported(end))
+
+    def ended(self, last: Outcome) -> Execution:
+        """The execution, where `last` is what befell the program if it did not live to report."""
         if not self.complete:
-            self.outcomes.append(unreported(end))
+            self.outcomes.append(last)
         return Execution(outcomes=tuple(self.outcomes))
 
     def request(self) -> bytes:
@@ -183,19 +207,21 @@ class Conversation:
     def take(self, chunk: bytes, accept: Accept) -> None:
         """Outcomes in what the program's process wrote. A forged one can at most claim an output."""
         self.pending += chunk
-        while not self.complete and len(self.pending) >= 4:
-            (size,) = struct.unpack_from(">I", self.pending)
-            if size > OUTCOME_LIMIT:
+        while not self.complete and len(self.pending) >= 8:
+            head, output = struct.unpack_from(">II", self.pending)
+            if head > HEAD_LIMIT or output > OUTPUT_LIMIT:
                 self.stop(Outcome(status="crash", message="the program wrote to the result pipe"))
                 return
-            if len(self.pending) < 4 + size:
+            if len(self.pending) < 8 + head + output:
                 return
-            outcome = decoded_outcome(bytes(self.pending[4 : 4 + size]))
-            del self.pending[: 4 + size]
+            outcome = decoded_outcome(self.pending, head, output)
+            del self.pending[: 8 + head + output]
             index = len(self.outcomes)
             self.outcomes.append(outcome)
             if outcome.status == "ok" and not accept(index, outcome):
                 self.stop(None)
+        if self.complete:
+            self.pending.clear()
 
     def stop(self, outcome: Outcome | None) -> None:
         if outcome is not None:
@@ -204,22 +230,37 @@ class Conversation:
         self.channel.send(frame(b"S", b""))
 
 
-def decoded_outcome(payload: bytes) -> Outcome:
+def decoded_outcome(data: bytearray, head: int, output: int) -> Outcome:
     """One outcome; anything that is not one was written by the program itself and is a crash."""
     try:
-        return msgspec.convert(json.loads(payload), Outcome, strict=False)
+        reported = msgspec.convert(json.loads(data[8 : 8 + head]), Reported)
+        with memoryview(data) as view:
+            text = str(view[8 + head : 8 + head + output], "utf-8", "surrogatepass")
     except (ValueError, RecursionError, msgspec.ValidationError):
         return Outcome(status="crash", message="the program wrote to the result pipe")
+    return Outcome(
+        status=reported.status,
+        output=text,
+        message=reported.message[:MESSAGE_LIMIT],
+        seconds=reported.seconds,
+        alarmed=reported.alarmed,
+    )
 
 
 def unreported(end: End) -> Outcome:
     """The outcome of a test that the program's process did not live to report."""
     if end.out_of_memory:
-        return Outcome(status="out_of_memory", message="killed by the kernel: over the memory limit")
+        return killed_for_memory()
     if end.reason == "wall":
         return Outcome(status="crash", message="ran past the limit of the whole program", alarmed=True)
+    if end.reason == "files":
+        return Outcome(status="crash", message="killed: too many files in /tmp")
     how = f"signal {-end.exit}" if end.exit < 0 else f"exit code {end.exit}"
     return Outcome(status="crash", message=f"the program's process ended with {how}")
+
+
+def killed_for_memory() -> Outcome:
+    return Outcome(status="out_of_memory", message="killed: over the memory limit of the sandbox")
 
 
 def read_frame(channel: Channel, seconds: float) -> tuple[bytes, bytes]:
@@ -237,6 +278,8 @@ def guest_source() -> str:
     return files("harness.sandboxes").joinpath("guest.py").read_text(encoding="utf-8")
 
 
-def guest_settings(*, uid: int = 0, address_space: int = 0, processes: int = 0) -> str:
-    """The guest's only argument. Zero leaves a limit to the container."""
-    return json.dumps({"uid": uid, "address_space": address_space, "processes": processes})
+def guest_settings(*, uid: int = 0, memory: int = 0, processes: int = 0) -> str:
+    """The guest's only argument. Zero leaves a limit, in bytes or processes, to the container."""
+    return json.dumps(
+        {"uid": uid, "memory": memory, "processes": processes, "filter": seccomp.program().hex()}
+    )
