@@ -68,11 +68,12 @@ def file_of(stages: Path, asked: str) -> Path:
 
 
 def lengths(stages: Path, asked: str) -> list[Length]:
-    """Of every response of a finished Ask, by its key, in the order of its rows.
-
-    Raises DataError as `read_rows` does, where they must be read.
+    """Of every response of a finished Ask, in the order in which they came; none where the responses were
+    removed. Raises DataError as `read_rows` does, where they must be read.
     """
     rows = stages / asked / ROWS
+    if not rows.exists():
+        return []
     with suppress(OSError, *UNREADABLE):
         told = msgspec.json.decode(file_of(stages, asked).read_bytes(), type=Lengths)
         if told.bytes == rows.stat().st_size:
