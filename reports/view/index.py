@@ -5,8 +5,8 @@ pass over the verdicts; token counts stand at the end of each row and are read w
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -62,6 +62,10 @@ def verdict_of(grade: Graded) -> int:
     if grade.correct:
         return 0
     return 2 if grade.truncated else 3 if grade.reason == "no answer" else 1
+
+
+def lenient_of(grade: Graded) -> int:
+    return UNKNOWN if grade.lenient is None else int(grade.lenient)
 
 
 def error_of(grade: Graded) -> str:
@@ -134,58 +138,53 @@ def length_of(file: BinaryIO, start: int, end: int) -> Length:
     return Length(row.completion_tokens, row.finish_reason)
 
 
-@dataclass(kw_only=True)
-class Growing:
-    """Columns while they are read: a row and its verdict come from two files, in any order."""
-
-    questions: dict[str, int] = field(default_factory=dict)
-    errors: dict[str, int] = field(default_factory=lambda: {"": 0})
-    places: dict[tuple[str, int], list[int]] = field(default_factory=dict)
-
-    def row(self, question: str, draw: int) -> list[int]:
-        """question, draw, verdict, lenient, error, start, end, grade_start, grade_end."""
-        key = (question, draw)
-        found = self.places.get(key)
-        if found is None:
-            number = self.questions.setdefault(question, len(self.questions))
-            found = self.places[key] = [number, draw, PENDING, UNKNOWN, 0, NOWHERE, NOWHERE, NOWHERE, NOWHERE]
-        return found
-
-    def columns(self, evaluation: Evaluation) -> Columns:
-        table = np.array(list(self.places.values()), dtype=np.int64).reshape(-1, 9)
-        question, draw, verdict, lenient, error, start, end, grade_start, grade_end = table.T.copy()
-        return Columns(
-            evaluation=evaluation,
-            questions=list(self.questions),
-            errors=list(self.errors),
-            question=question,
-            draw=draw,
-            verdict=verdict,
-            lenient=lenient,
-            error=error,
-            start=start,
-            end=end,
-            grade_start=grade_start,
-            grade_end=grade_end,
-        )
-
-
 def read_columns(evaluation: Evaluation) -> Columns:
-    """What is there now. Raises DataError where a line is no row."""
-    growing = Growing()
-    for span in spans_of(evaluation.rows) if evaluation.rows.exists() else ():
-        growing.row(span.question, span.draw)[5:7] = span.start, span.end
-    start = 0
-    decoder = msgspec.json.Decoder(Graded)
-    lines = lines_from(evaluation.grades) if evaluation.grades.exists() else ()
-    for number, line in enumerate(lines, start=1):
-        grade = decode(decoder, line, evaluation.grades, number)
-        error = growing.errors.setdefault(error_of(grade), len(growing.errors))
-        lenient = UNKNOWN if grade.lenient is None else int(grade.lenient)
-        growing.row(grade.question, grade.draw)[2:5] = verdict_of(grade), lenient, error
-        growing.row(grade.question, grade.draw)[7:9] = start, start + len(line)
+    """What is there now: rows and verdicts come from two files, in any order, and either may be alone.
+
+    Raises DataError where a line is no row.
+    """
+    places: dict[tuple[str, int], int] = {}
+    spans = list(spans_of(evaluation.rows)) if evaluation.rows.exists() else []
+    for span in spans:
+        places[span[:2]] = len(places)
+    errors: dict[str, int] = {}
+    verdicts = [
+        (places.setdefault((grade.question, grade.draw), len(places)), verdict_of(grade), lenient_of(grade),
+         errors.setdefault(error_of(grade), len(errors)), start, end)
+        for grade, start, end in grades_of(evaluation.grades)
+    ]  # fmt: skip
+    questions: dict[str, int] = {}
+    question = [questions.setdefault(name, len(questions)) for name, _ in places]
+    no_error = errors.setdefault("", len(errors))
+    columns = {name: np.full(len(places), empty) for name, empty in (
+        ("verdict", PENDING), ("lenient", UNKNOWN), ("error", no_error), ("start", NOWHERE), ("end", NOWHERE),
+        ("grade_start", NOWHERE), ("grade_end", NOWHERE),
+    )}  # fmt: skip
+    fill(columns, ("start", "end"), [(places[span[:2]], span.start, span.end) for span in spans])
+    fill(columns, ("verdict", "lenient", "error", "grade_start", "grade_end"), verdicts)
+    return Columns(
+        evaluation=evaluation,
+        questions=list(questions),
+        errors=list(errors),
+        question=np.array(question, dtype=np.int64),
+        draw=np.array([draw for _, draw in places], dtype=np.int64),
+        **columns,
+    )
+
+
+def grades_of(file: Path) -> Iterator[tuple[Graded, int, int]]:
+    """Each verdict of a file, with where its line begins and ends; none where there is no file yet."""
+    start, decoder = 0, msgspec.json.Decoder(Graded)
+    for number, line in enumerate(lines_from(file) if file.exists() else (), start=1):
+        yield decode(decoder, line, file, number), start, start + len(line)
         start += len(line)
-    return growing.columns(evaluation)
+
+
+def fill(columns: Mapping[str, Whole], names: Sequence[str], told: Sequence[tuple[int, ...]]) -> None:
+    """Writes what is told of some places, each a tuple of the place and one number a column."""
+    table = np.array(told, dtype=np.int64).reshape(-1, 1 + len(names))
+    for number, name in enumerate(names, start=1):
+        columns[name][table[:, 0]] = table[:, number]
 
 
 def signature(path: Path) -> tuple[int, int, int]:
@@ -257,7 +256,7 @@ def joined(columns: Iterable[Whole]) -> Whole:
     return np.concatenate([np.zeros(0, dtype=np.int64), *columns])
 
 
-def numbered(parts: Sequence[Columns], own: Iterator[tuple[list[str], Whole]]) -> tuple[list[str], Whole]:
+def numbered(own: Iterator[tuple[list[str], Whole]]) -> tuple[list[str], Whole]:
     """Names of all parts in one list, and each part's numbers as places in it."""
     names: dict[str, int] = {}
     columns = []
@@ -273,8 +272,9 @@ def together(
     pairs: Iterable[tuple[int, int]] = (),
 ) -> Samples:
     """The evaluations of a run as one table; `pairs` says which of them `others` has too."""
-    questions, question = numbered(parts, ((part.questions, part.question) for part in parts))
-    errors, error = numbered(parts, ((part.errors, part.error) for part in parts))
+    questions, question = numbered((part.questions, part.question) for part in parts)
+    unsorted, error = numbered((part.errors, part.error) for part in parts)
+    errors, error = sorted(unsorted), np.argsort(np.argsort(unsorted))[error]
     ranks = np.empty(len(questions), dtype=np.int64)
     ranks[sorted(range(len(questions)), key=lambda number: natural(questions[number]))] = np.arange(
         len(questions)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reports.view.choosing import FACETS, LENIENT, Chosen, Wanted, choose
+from reports.view.choosing import LENIENT, Chosen, Wanted, choose
 from reports.view.found import Evaluation
 from reports.view.index import PENDING, Samples
 from reports.view.listing import page_of, sample_path
@@ -20,8 +20,6 @@ Texts = Literal["whole", "lines"]
 TITLES = {"row": "row", "benchmark": "benchmark", "verdict": "verdict", "lenient": "strict or lenient",
           "error": "error", "flip": "flip"}  # fmt: skip
 SORT_NAMES = {"question": "question", "draw": "draw", "tokens": "fewest tokens", "-tokens": "most tokens"}
-MARKS = {"correct": "✓", "wrong": "✗", "truncated": "✂", "no answer": "∅", "ungraded": "?",
-         "not graded yet": "·", "": ""}  # fmt: skip
 LENIENT_SHORT = dict(zip(LENIENT, ("lenient only", "strict only"), strict=True))
 
 
@@ -47,7 +45,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        found.filters |= {"visible": visible, "slug": slug, "mark": lambda verdict: MARKS[verdict]}
+        found.filters |= {"visible": visible, "slug": slug}
         found.globals |= {
             "prefix": self.prefix,
             "run": self.run,
@@ -79,11 +77,11 @@ class Pages:
             facets=facets,
             samples=len(samples),
             pending=int((samples.verdict == PENDING).sum()),
-            several=len(samples.parts) > 1,
+            rows=len({part.evaluation.row for part in samples.parts}) > 1,
+            benchmarks=len({part.evaluation.benchmark for part in samples.parts}) > 1,
             troubles=sorted({one.trouble for one in loaded.values() if one is not None and one.trouble}),
             trouble=trouble,
             hidden=wanted.pairs("q", "page"),
-            all_facets=FACETS,
         )
 
     def sample(

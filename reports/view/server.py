@@ -113,6 +113,8 @@ class Viewer:
         """Refuses names that are not this machine's, and forbids scripts that are not ours."""
         if self.alone and host_of(request) not in LOOPBACK:
             return web.Response(status=403, text="this address is not served here\n", headers=HEADERS)
+        if not request.path.startswith(f"{self.prefix}/"):  # whose page would tell the secret
+            return web.Response(status=404, text="nothing is here\n", headers=HEADERS)
         answer = await handler(request)
         answer.headers.update(HEADERS)
         return answer

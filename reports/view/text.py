@@ -13,6 +13,12 @@ UNSEEN = re.compile(
 """Control characters but tab and line feed, what changes the direction of text or takes no room, halves of
 surrogate pairs, and tags."""
 
+SHORT = (
+    "NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "BEL", "BS", "HT", "LF", "VT", "FF", "CR", "SO", "SI",
+    "DLE", "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS", "US",
+)  # fmt: skip
+"""What the first control characters are called; fonts seldom have their pictures."""
+
 LONGEST = 1_000_000
 LONGEST_CELL = 60
 MOST_LINES = 5_000
@@ -25,8 +31,8 @@ def visible(text: str) -> Markup:
 
 def marked(found: re.Match[str]) -> str:
     code = ord(found[0])
-    picture = chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else f"U+{code:04X}"
-    return f'<span class="unseen" title="U+{code:04X}">{picture}</span>'
+    name = SHORT[code] if code < len(SHORT) else f"U+{code:04X}"
+    return f'<span class="named" title="U+{code:04X}">{name}</span>'
 
 
 @dataclass(frozen=True, kw_only=True)
