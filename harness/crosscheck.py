@@ -236,6 +236,20 @@ def shown(correct: bool | None, extraction: str | None) -> str:
     return verdict if not extraction else f"{verdict} ({extraction!r})"
 
 
+def counted(rows: Iterable[Compared]) -> dict[str, Any]:
+    """For machines: the counts of `summary`, and every response on which the two disagree."""
+    samples = list(rows)
+    different = [each for each in samples if not each.agrees]
+    return {
+        "responses": len(samples),
+        "agree": len(samples) - len(different),
+        "right_here": sum(each.ours is True for each in samples),
+        "right_in_lighteval": sum(each.theirs is True for each in samples),
+        "kinds": dict(Counter(each.kind for each in different)),
+        "disagreements": different,
+    }
+
+
 def summary(rows: Iterable[Compared]) -> Iterator[str]:
     """Agreement, both counts of right answers, and the disagreements by kind."""
     samples = list(rows)

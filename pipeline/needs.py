@@ -140,16 +140,29 @@ def verified_checkpoint(model: Checkpoint, machine: Machine) -> str:
     return str(folder)
 
 
-def lines(
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Looked:
+    """A need, whether a look at it found no fault, and what was found."""
+
+    need: str
+    fine: bool
+    told: str
+
+    @property
+    def line(self) -> str:
+        return f"{self.need}: {self.told}".replace("\n", "\n         ")
+
+
+def looked_at(
     stages: Iterable[Stage], machine: Machine, look: Callable[[Need, Machine], str]
-) -> Iterator[tuple[bool, str]]:
+) -> Iterator[Looked]:
     """For each need whether `look` is content with it, and what it says."""
     for need in needs(stages):
+        name = named(need)
         try:
-            yield True, f"{named(need)}: {look(need, machine)}"
+            yield Looked(need=name, fine=True, told=look(need, machine))
         except HarnessError as error:
-            told = str(error).removeprefix(f"{named(need)}: ").replace("\n", "\n         ")
-            yield False, f"{named(need)}: {told}"
+            yield Looked(need=name, fine=False, told=str(error).removeprefix(f"{name}: "))
 
 
 def column_lines(machine: Machine) -> Iterator[str]:

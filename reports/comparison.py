@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -88,6 +89,31 @@ def asked_otherwise(a: Mark, b: Mark) -> Iterator[str]:
     """The settings of asking and grading that differ; the model may of course."""
     ours, theirs = ({**mark.asked.identity, **mark.identity, "asked": ""} for mark in (a, b))
     yield from differences({**ours, "model": ""}, {**theirs, "model": ""})
+
+
+def as_json(found: Sequence[Compared]) -> list[dict[str, Any]]:
+    """For machines, with every flip. One set of answers that was graded twice has neither error."""
+    return [
+        {
+            "row": one.row,
+            "benchmark": one.benchmark,
+            "questions": one.common,
+            "only_first": one.only[0],
+            "only_second": one.only[1],
+            "difference": one.comparison.difference,
+            "interval": None if one.same_answers else one.comparison.interval,
+            "se_rerun": None if one.same_answers else one.comparison.se_rerun,
+            "same_answers": one.same_answers,
+            "otherwise": one.otherwise,
+            "gained": one.gained,
+            "lost": one.lost,
+            "flips": [
+                {"question": question, "before": before, "after": after}
+                for question, before, after in one.comparison.flips
+            ],
+        }
+        for one in found
+    ]
 
 
 def print_comparison(found: Sequence[Compared], names: tuple[str, str], everything: bool) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,16 +14,15 @@ STYLES: dict[State, str] = {"ok": "green", "warning": "yellow", "missing": "red"
 UNLIMITED = 10_000  # columns of a pipe: a line is never broken there
 
 
-def as_json(findings: Sequence[Finding], purposes: Sequence[Purpose]) -> str:
+def as_json(findings: Sequence[Finding], purposes: Sequence[Purpose]) -> dict[str, object]:
     """One document: what was asked for (the first purpose) and whether it can run, the same of everything
     else, and all findings."""
-    document = {
+    return {
         "purpose": purposes[0].command,
         "able": not blocking(findings, purposes[0]),
         "purposes": {one.command: not blocking(findings, one) for one in purposes},
         "findings": findings,
     }
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
 
 def print_doctor(

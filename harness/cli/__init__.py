@@ -1,13 +1,14 @@
 """The command line: the only package that sees harness, benchmarks, pipeline and reports.
 
 One module a command. Heavy imports happen inside the commands, so that `harness --help` answers at once.
-Exit codes: 0 done, 1 failed, 64 wrong usage, 75 run again (a batch is under way), 130 interrupted.
+Exit codes are in `ending.py`.
 """
 
 import sys
 
 import click
 
+from harness.cli.ending import EXIT_CODES, end_on_sigterm
 from harness.cli.group import Lazy
 from harness.errors import HarnessError, UsageError
 
@@ -36,7 +37,12 @@ COMMANDS = {
 }
 
 
-@click.group(cls=Lazy, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Lazy,
+    places=COMMANDS,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="dasd-harness")
 def cli() -> None:
     """Reproduce the DASD distillation report, from questions to a verdict on every number."""
@@ -44,6 +50,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: errors as one line and a remedy, never a traceback for what a user can mend."""
+    end_on_sigterm()
     try:
         cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):

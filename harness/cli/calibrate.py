@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 
 from harness.cli import completing
+from harness.cli.document import aside, print_document
 from harness.cli.found import find_recipe
-from harness.cli.options import Place, place_options, recipe_options
+from harness.cli.options import Place, json_option, place_options, recipe_options
 
 
 @click.command()
@@ -15,12 +16,14 @@ from harness.cli.options import Place, place_options, recipe_options
     "--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Of each kind of work."
 )
 @click.option("--download", is_flag=True, help="Fetch models that are not on this machine.")
+@json_option
 @recipe_options
 @place_options
 def calibrate(
     recipe: str,
     seconds: float,
     download: bool,
+    as_document: bool,
     entry: str | None,
     engine: str | None,
     runs: Path,
@@ -38,7 +41,11 @@ def calibrate(
     place = Place(runs, data, machine)
     found, here, store = find_recipe(recipe, engine, entry), place.machine(), place.store()
     devices = hardware(here)
-    calibration = Calibration(store, found, here, devices, seconds, download, click.echo)
-    for rate in calibration.rates():
-        keep_rates(store.root, [rate])
-    click.echo(f"speeds: {store.root / FILE}")
+    rates = []
+    with aside(as_document):
+        for rate in Calibration(store, found, here, devices, seconds, download, click.echo).rates():
+            keep_rates(store.root, [rate])
+            rates.append(rate)
+        click.echo(f"speeds: {store.root / FILE}")
+    if as_document:
+        print_document(rates)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import completing
+from harness.cli.document import print_document
 from harness.cli.found import find_recipe
 from harness.cli.group import Suggesting
-from harness.cli.options import Place, place_options
+from harness.cli.options import Place, json_option, place_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,22 +26,24 @@ def data() -> None:
 
 @data.command()
 @click.argument("recipe", shell_complete=completing.recipe)
+@json_option
 @place_options
-def pin(recipe: str, runs: Path, data: Path | None, machine: Path | None) -> None:
+def pin(recipe: str, as_document: bool, runs: Path, data: Path | None, machine: Path | None) -> None:
     """Resolve what RECIPE leaves unpinned to commits, and write them into harness.lock."""
     from pipeline.needs import pinned
 
-    look_at_needs(recipe, Place(runs, data, machine).machine(), pinned)
+    look_at_needs(recipe, Place(runs, data, machine).machine(), pinned, as_document)
 
 
 @data.command()
 @click.argument("recipe", shell_complete=completing.recipe)
+@json_option
 @place_options
-def verify(recipe: str, runs: Path, data: Path | None, machine: Path | None) -> None:
+def verify(recipe: str, as_document: bool, runs: Path, data: Path | None, machine: Path | None) -> None:
     """Say of each thing that RECIPE needs whether it is here and has the columns that are asked for."""
     from pipeline.needs import verified
 
-    look_at_needs(recipe, Place(runs, data, machine).machine(), verified)
+    look_at_needs(recipe, Place(runs, data, machine).machine(), verified, as_document)
 
 
 @data.command()
@@ -53,14 +56,18 @@ def columns(runs: Path, data: Path | None, machine: Path | None) -> None:
         click.echo(line)
 
 
-def look_at_needs(recipe: str, machine: "Machine", look: "Callable[[Need, Machine], str]") -> None:
+def look_at_needs(
+    recipe: str, machine: "Machine", look: "Callable[[Need, Machine], str]", as_document: bool
+) -> None:
     """Prints what `look` says of each need of the recipe. Exits with 1 where it finds fault with one."""
-    from pipeline.needs import lines
+    from pipeline.needs import looked_at
 
-    stages = find_recipe(recipe, None).labels().values()
-    content = True
-    for fine, line in lines(stages, machine, look):
-        content &= fine
-        click.echo(f"{'ok    ' if fine else 'not ok'} {line}")
-    if not content:
+    found = []
+    for one in looked_at(find_recipe(recipe, None).labels().values(), machine, look):
+        found.append(one)
+        if not as_document:
+            click.echo(f"{'ok    ' if one.fine else 'not ok'} {one.line}")
+    if as_document:
+        print_document(found)
+    if not all(one.fine for one in found):
         sys.exit(1)

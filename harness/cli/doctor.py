@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import completing
+from harness.cli.document import print_document
 from harness.cli.found import benchmarks, find_recipe, recipes
-from harness.cli.options import Place, place_options, recipe_options
+from harness.cli.options import Place, json_option, place_options, recipe_options
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Wanted:
 )
 @click.option("--deep", is_flag=True, help="Start things, too: a program, each engine. Takes minutes.")
 @click.option("--network", is_flag=True, help="Ask the hub whether it answers.")
-@click.option("--json", "as_document", is_flag=True, help="Everything, for machines.")
+@json_option
 @click.option("--base-url", help="An OpenAI-compatible server that is already running.")
 @recipe_options
 @place_options
@@ -82,7 +83,7 @@ def doctor(
     found = looked_at(place.runs, here, wanted, only, deep, network)
     judgements = [judged(one, purposes) for one in in_order([settings, *failure, *found])]
     if as_document:
-        click.echo(as_json(judgements, purposes))
+        print_document(as_json(judgements, purposes))
     else:
         print_doctor(judgements, purposes)
     if blocking(judgements, purposes[0]):

@@ -38,10 +38,6 @@ class Place:
             found = replace(found, engines={**found.engines, "remote": remote})
         return found
 
-    def at(self, base_url: str | None) -> "Place":
-        """The same place, with another server that is running already."""
-        return Place(self.runs, self._data, self._machine, base_url)
-
     def store(self) -> "RunStore":
         from harness.store import RunStore
 
@@ -72,6 +68,16 @@ def place_options(command: Any) -> Any:
     ):
         command = option(command)
     return command
+
+
+def json_option(command: Any) -> Any:
+    """--json, for what a program would want to read (`harness/cli/document.py`)."""
+    return click.option(
+        "--json",
+        "as_document",
+        is_flag=True,
+        help="One JSON document on standard output; what else is said goes to standard error.",
+    )(command)
 
 
 def recipe_options(command: Any) -> Any:

@@ -6,12 +6,12 @@ import click
 
 from harness.cli import completing
 from harness.cli.found import find_recipe
-from harness.cli.options import Place, place_options, recipe_options
+from harness.cli.options import Place, json_option, place_options, recipe_options
 
 
 @click.command()
 @click.argument("recipe", shell_complete=completing.recipe)
-@click.option("--json", "as_entries", is_flag=True, help="Everything, for machines.")
+@json_option
 @click.option("--assumptions", is_flag=True, help="List what is assumed, with its sources.")
 @click.option(
     "--gpus",
@@ -23,7 +23,7 @@ from harness.cli.options import Place, place_options, recipe_options
 @place_options
 def plan(
     recipe: str,
-    as_entries: bool,
+    as_document: bool,
     assumptions: bool,
     gpus: int | None,
     entry: str | None,
@@ -48,7 +48,7 @@ def plan(
     devices = hardware(here)
     rates = read_rates(store.root, devices.device)
     made = make_plan(store, found, here, devices, rates, Lacks(here, devices), gpus)
-    if as_entries:
+    if as_document:
         click.echo(as_json(made))
     else:
         print_plan(made, assumptions=assumptions)

@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from harness.cli import completing
+from harness.cli.document import aside, print_document
 from harness.cli.found import asked_benchmark
-from harness.cli.options import Place, place_options
+from harness.cli.options import Place, json_option, place_options
 from harness.cli.running import running
 from harness.errors import UsageError
 
@@ -35,7 +36,7 @@ PREFLIGHT_TOKENS = 128  # where neither a benchmark nor --max-tokens says how lo
 @click.option("--temperature", type=click.FloatRange(min=0.0))
 @click.option("--system", help="System prompt that a run would send.")
 @click.option("--require-seed", is_flag=True, help="Fail where seeds are not honoured.")
-@click.option("--json", "as_entries", is_flag=True, help="Everything, for machines.")
+@json_option
 @place_options
 def preflight(
     model: str,
@@ -46,7 +47,7 @@ def preflight(
     temperature: float | None,
     system: str | None,
     require_seed: bool,
-    as_entries: bool,
+    as_document: bool,
     runs: Path,
     data: Path | None,
     machine: Path | None,
@@ -56,10 +57,6 @@ def preflight(
     Every run does so by itself and keeps the outcome in preflight.json beside its rows. Exits with 1
     where a check would stop the run.
     """
-    from contextlib import nullcontext, redirect_stdout
-
-    import msgspec
-
     from harness.discover import find_engine
     from harness.preflight.ahead import preflights
     from harness.recipe import evaluation
@@ -80,11 +77,10 @@ def preflight(
     sampling = Sampling(
         temperature=1.0 if temperature is None else temperature, max_tokens=max_tokens or PREFLIGHT_TOKENS
     )
-    silence = redirect_stdout(sys.stderr) if as_entries else nullcontext()
-    with silence, running(place) as (store, context):
+    with aside(as_document), running(place) as (store, context):
         reports = dict(preflights(found, store, context, sampling, require_seed))
-    if as_entries:
-        click.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2).decode())
+    if as_document:
+        print_document(reports)
     else:
         for name, report in reports.items():
             print_preflight(report, f"{model} through {chosen}: {name}")

@@ -65,11 +65,11 @@ def resolve(store: "RunStore", context: "Context", recipe: "Recipe", labels: "Ma
 
 def show_report(
     store: "RunStore", recipe: "Recipe", labels: "Mapping[str, Stage]", varied: "Sequence[Varied]" = ()
-) -> None:
-    """Writes the report's three files and prints the table."""
+) -> "dict[str, Any]":
+    """Writes the report's three files, prints the table, and returns the content of report.json."""
     from harness.runs import write_recipe
     from reports.assemble import assemble
-    from reports.page import write_report
+    from reports.page import as_json, write_report
     from reports.terminal import print_report
 
     assembled = assemble(store, recipe, labels, varied)
@@ -78,3 +78,4 @@ def show_report(
     write_report(home, assembled)
     print_report(assembled)
     click.echo(f"report: {home / 'report.html'}")
+    return as_json(assembled)

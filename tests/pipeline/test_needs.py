@@ -9,7 +9,7 @@ from harness.hub import Checkpoint, local_checkpoint
 from harness.machine import Machine
 from harness.stage import Stage
 from pipeline.collect import Collect
-from pipeline.needs import lines, needs, pinned, verified
+from pipeline.needs import looked_at, needs, pinned, verified
 from pipeline.released import released
 from pipeline.released_logprobs import ReleasedLogprobs
 from pipeline.sources import SOURCES, TACO_AND_APPS
@@ -22,7 +22,7 @@ MATH, CODE, SCIENCE, INSTRUCTION = SOURCES
 
 def told(stages: Sequence[Stage], machine: Machine) -> dict[str, tuple[bool, str]]:
     """What is verified, by the first word of each line."""
-    return {line.split(": ")[0]: (fine, line) for fine, line in lines(stages, machine, verified)}
+    return {one.need: (one.fine, one.line) for one in looked_at(stages, machine, verified)}
 
 
 def test_needs_are_found_inside_fields_and_behind_other_stages_each_once() -> None:
