@@ -121,12 +121,21 @@ def environment(name: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=tame,
     )
     found.filters["bar"] = mark_down
     found.filters["code"] = lambda text: f"`{str(text).replace('`', chr(39))}`"
     found.filters["minus"] = lambda text: re.sub(r"-(?=\d)", "−", str(text))
     found.globals.update(policy=policy, script=script, symbols=SYMBOLS, numeric=numeric)
     return found
+
+
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def tame(value: Any) -> Any:
+    """What a template prints, without control characters and those that turn the direction of the text."""
+    return UNSEEN.sub("\ufffd", value) if type(value) is str else value
 
 
 def render(name: str, report: Report) -> str:
@@ -178,7 +187,7 @@ def parts(report: Report) -> list[Part]:
     return found
 
 
-NUMBER = re.compile(r"[+−-]?[\d,.]+ ?(%|s|±.*|≈|✓|✗|○|\[.*\])?( [✓✗≈○])?")
+NUMBER = re.compile(r"[+−-]?[\d,.]+ ?(%|s|± [\d.?]+|to [\d.]+|\[.*\])?( ?[✓✗≈○])?")
 
 
 def numeric(section: Section) -> list[bool]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from reports.claim_table import RELEASED, SYMBOLS
 from reports.page import Cell, Section
@@ -12,7 +13,7 @@ MAIN = (6, 7, 8)
 TABLE = re.compile(r"^Tables? (\d+)(?: and (\d+))?")
 AVERAGE = re.compile(r"its average: ([\d.]+)")
 NOTE = (
-    "In each pair of columns the paper's value, then ours where this recipe measured the row: ✓ reproduced, "
+    "In each pair of columns the paper’s value, then ours where this recipe measured the row: ✓ reproduced, "
     "✗ not reproduced, ≈ inconclusive. Grey rows are as published and were not measured here."
 )
 
@@ -27,7 +28,8 @@ def paper_tables(published: Published, recipe: str, entries: Sequence[Entry]) ->
         return []
     own = {table for model in published.models if model.recipe == recipe for table in tables_of(model)}
     measured = {(one.row, one.benchmark): one for one in entries if one.questions}
-    return [paper_table(number, published, recipe, measured) for number in sorted({*MAIN, *own})]
+    tables = [paper_table(number, published, recipe, measured) for number in sorted({*MAIN, *own})]
+    return [replace(tables[0], note=f"{NOTE} {tables[0].note}".strip()), *tables[1:]]
 
 
 def tables_of(model: Model) -> tuple[int, ...]:
@@ -40,7 +42,10 @@ def paper_table(
     number: int, published: Published, recipe: str, measured: Mapping[tuple[str, str], Entry]
 ) -> Section:
     models = [model for model in published.models if number in tables_of(model)]
-    benchmarks = [name for name in published.margins if any(name in model.values for model in models)]
+    fullest = sorted(
+        models, key=lambda model: -len(model.values)
+    )  # the paper's order, where nothing is left out
+    benchmarks = list(dict.fromkeys(name for model in fullest for name in model.values))
     averaged = number in MAIN and any(AVERAGE.search(model.source) for model in models)
     rows: list[list[Cell]] = []
     greyed: set[int] = set()
@@ -61,7 +66,7 @@ def paper_table(
         ],
         spans=[("", 2), *((name, 2) for name in benchmarks), *([("average", 1)] if averaged else ())],
         rows=rows,
-        note=" ".join((NOTE, *remarks)),
+        note=" ".join(remarks),
         group="tables",
         greyed=frozenset(greyed),
     )
@@ -85,7 +90,7 @@ def ours(entry: Entry) -> str:
 def standing(row: str) -> str:
     if not row:
         return "as published"
-    return "released: the authors’ checkpoint" if row == RELEASED else row
+    return "authors’ checkpoint" if row == RELEASED else row
 
 
 def average(model: Model) -> Cell:

@@ -285,8 +285,13 @@ def delta_cell(line: Entry) -> str:
     if line.delta is None:
         return "–"
     if line.interval is None:
-        return f"{line.delta:+.1f}"
-    return f"{line.delta:+.1f} [{line.interval[0]:+.1f}, {line.interval[1]:+.1f}]"
+        return signed(line.delta)
+    return f"{signed(line.delta)} [{signed(line.interval[0])}, {signed(line.interval[1])}]"
+
+
+def signed(points: float) -> str:
+    """With its sign to one place; nothing is `-0.0`."""
+    return f"{round(points, 1) + 0.0:+.1f}"
 
 
 def verdict_name(line: Entry) -> str:

@@ -31,6 +31,22 @@ AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 UNTOLD = ("only non-text characters", "too short to determine")
+ALL = """async ([tags, off]) => {
+  const rules = Object.fromEntries(off.map((rule) => [rule, { enabled: false }]));
+  return await axe.run(document, { runOnly: { type: "tag", values: tags }, rules });
+}"""
+# With nothing scrolled out of sight: axe-core cannot tell the contrast of what is cut.
+CONTRAST = """async () => {
+  const scrolls = (one) => /auto|scroll/.test(getComputedStyle(one).overflow);
+  const cut = [document.body, ...[...document.querySelectorAll("body *")].filter(scrolls)];
+  const styles = cut.map((one) => one.style.cssText);
+  const shown = { overflow: "visible", maxHeight: "none", maxWidth: "none", width: "max-content" };
+  for (const one of cut) Object.assign(one.style, shown);
+  const found = await axe.run(document, { runOnly: { type: "rule", values: ["color-contrast"] } });
+  cut.forEach((one, place) => { one.style.cssText = styles[place]; });
+  return found;
+}"""
+ROOMY = 4000  # pixels
 # No name resolves but this machine's own address.
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 
@@ -87,17 +103,14 @@ class View:
         tell the contrast of words, that is an objection too; a lone symbol and a picture's labels it never
         can tell. `off` are rules that do not apply."""
         self.page.evaluate(AXE.read_text(encoding="utf-8"))
-        options = {
-            "runOnly": {"type": "tag", "values": RULES},
-            "rules": {rule: {"enabled": False} for rule in off},
-        }
-        found: dict[str, Any] = self.page.evaluate("options => axe.run(document, options)", options)
+        found = self.page.evaluate(ALL, [RULES, list(off)])
         assert found["passes"], "axe-core looked at nothing"
-        broken = [(one, node) for one in found["violations"] for node in one["nodes"]]
+        words = {"violations": [], "incomplete": []} if "color-contrast" in off else self.contrast()
+        rules = [*(one for one in found["violations"] if one["id"] != "color-contrast"), *words["violations"]]
+        broken = [(one, node) for one in rules for node in one["nodes"]]
         unsure = [
             (one, node)
-            for one in found["incomplete"]
-            if one["id"] == "color-contrast"
+            for one in words["incomplete"]
             for node in one["nodes"]
             if not node["html"].startswith(("<text", "<tspan"))
             and not any(known in node["failureSummary"] for known in UNTOLD)
@@ -106,6 +119,15 @@ class View:
             f"{one['id']}: {one['help']}: {node['html'][:200]} {' '.join(node['failureSummary'].split())}"
             for one, node in [*broken, *unsure]
         ]
+
+    def contrast(self) -> dict[str, Any]:
+        """axe-core's findings on the contrast of everything, with room for all of it."""
+        size = self.page.viewport_size
+        assert size is not None
+        self.page.set_viewport_size({"width": ROOMY, "height": size["height"]})
+        found: dict[str, Any] = self.page.evaluate(CONTRAST)
+        self.page.set_viewport_size(size)
+        return found
 
     def screenshot(self, path: Path, *, whole: bool = True) -> Path:
         """The page as a picture, all of it or what the window shows."""

@@ -1,0 +1,226 @@
+"""The page of a report: what it says without a browser, and how it behaves in one."""
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from reports.claim_table import claim_table, headline
+from reports.interval import drawn, reach
+from reports.page import Report, Section, parts, write_report
+from reports.table import Entry
+from tests.browser.chromium import View, browser, needs_chromium, opened
+from tests.reports.made import HOSTILE, made_report
+
+VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not measured")
+
+
+def claimed(**fields: object) -> Entry:
+    return replace(Entry(recipe="r", row="final", benchmark="b", published=50.0, margin=2.0), **fields)
+
+
+# Words and geometry
+
+
+def test_the_headline_counts_every_claim_once():
+    verdicts = ["reproduced"] * 13 + ["inconclusive", "not reproduced"]
+    entries = [claimed(verdict=verdict) for verdict in verdicts] + [claimed(published=None)]
+    assert headline(entries) == "13 of 15 claims reproduced, 1 inconclusive, 1 not reproduced"
+    assert headline([claimed(verdict="not measured")]) == "0 of 1 claims reproduced, 1 not measured"
+    assert headline([claimed(published=None)]) == "1 scores, nothing claimed about them"
+
+
+def test_only_a_recipe_that_measures_the_authors_checkpoint_has_a_column_for_it():
+    own = claimed(verdict="reproduced", measured=50.0, questions=9, model="m")
+    theirs = replace(own, row="released", measured=51.0)
+    without, beside = claim_table([own], False), claim_table([theirs, own], False)
+    assert without is not None
+    assert beside is not None
+    assert [column.heading for column in without.columns][2:4] == ["published", "measured ± SE"]
+    headings = [column.heading for column in beside.columns]
+    assert headings[2:5] == ["published", "authors’ checkpoint, our harness", "our reproduction"]
+    assert [[cell.text for cell in cells[3:5]] for _, cells in beside.lines] == [
+        ["51.0 ± ?", "–"],
+        ["51.0 ± ?", "50.0 ± ?"],
+    ]
+
+
+def test_all_intervals_share_one_scale_and_a_far_one_is_cut():
+    near = claimed(delta=0.0, interval=(-1.0, 1.0))
+    far = claimed(delta=-40.0, interval=(-41.0, -39.0))
+    ends = reach([near, far])
+    assert ends == 8.0
+    middle, left = drawn(near, ends), drawn(far, ends)
+    assert middle is not None
+    assert left is not None
+    assert (middle.low, middle.delta, middle.high) == (97.5, 110.0, 122.5)
+    assert (left.cut_low, left.cut_high, left.low, left.delta) == (True, False, 10.0, 10.0)
+    assert middle.told == "the interval lies inside the margin"
+    assert left.told == "the interval lies wholly outside the margin"
+    assert drawn(claimed(), ends) is None
+
+
+def test_two_sections_of_one_title_have_anchors_of_their_own():
+    twice = [Section(title="Same", columns=["a"], rows=[[1]], group="stage")] * 2
+    (part,) = parts(Report(recipe="r", summary="s", entries=[], sections=twice))
+    assert [anchor for anchor, _ in part.sections] == ["s-same", "s-same-2"]
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return made_report()
+
+
+@pytest.fixture(scope="module")
+def made(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the made report."""
+    folder = tmp_path_factory.mktemp("page")
+    write_report(folder, report)
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser]:
+    with browser() as started:
+        yield started
+
+
+def verdicts_shown(view: View) -> list[str]:
+    cells = view.page.locator("#claims tr:not([hidden]) td.verdict > span")
+    return [text.strip() for text in cells.all_inner_texts()]
+
+
+def column(view: View, place: int) -> list[str]:
+    return view.page.locator(f"#claims tbody tr:not([hidden]) > :nth-child({place})").all_inner_texts()
+
+
+@needs_chromium
+@pytest.mark.parametrize("dark", [False, True])
+def test_page_is_quiet_complete_and_accessible(report: Report, made: Path, chrome: Browser, dark: bool):
+    with opened(made, dark=dark, using=chrome) as view:
+        view.page.locator("details").evaluate_all("all => all.forEach(one => { one.open = true })")
+        assert view.accessibility() == []
+        expected = Counter(entry.verdict or "no claim" for entry in report.entries)
+        assert set(VERDICTS) < set(expected)
+        assert Counter(verdicts_shown(view)) == expected
+        assert (view.requests, view.complaints) == ([], [])
+
+
+@needs_chromium
+def test_without_scripts_every_verdict_is_there_and_nothing_that_does_not_work(
+    report: Report, made: Path, chrome: Browser
+):
+    with opened(made, scripts=False, using=chrome) as view:
+        assert len(verdicts_shown(view)) == len(report.entries)
+        assert view.page.locator("button:visible, select:visible, input:visible").count() == 0
+
+
+@needs_chromium
+def test_keyboard_alone_sorts_and_filters(made: Path, chrome: Browser):
+    with opened(made, using=chrome) as view:
+        keys = view.page.keyboard
+        before = column(view, 3)
+        view.page.locator("#claims th button", has_text="published").focus()
+        keys.press("Enter")
+        head = view.page.locator("#claims th", has_text="published")
+        assert head.get_attribute("aria-sort") == "ascending"
+        values = [float(text) for text in column(view, 3) if text != "–"]
+        assert values == sorted(values)
+        assert column(view, 3)[-1] == "–"
+        keys.press("Space")
+        assert [float(text) for text in column(view, 3) if text != "–"] == values[::-1]
+        keys.press("Enter")
+        assert column(view, 3) == before
+        view.page.get_by_label("Verdict").focus()
+        keys.type("not rep")
+        assert set(verdicts_shown(view)) == {"not reproduced"}
+        assert view.page.locator("output").inner_text() == f"{len(column(view, 1))} of 25 lines"
+        view.page.get_by_label("Text").focus()
+        keys.type("stage1 lcb")
+        assert column(view, 1) == ["stage1"]
+        keys.press("Tab")
+        keys.press("Enter")
+        view.page.wait_for_function("document.querySelector('output').textContent === '25 of 25 lines'")
+
+
+@needs_chromium
+def test_strings_of_strangers_stay_text(made: Path, chrome: Browser):
+    with opened(made, using=chrome) as view:
+        view.page.wait_for_timeout(100)
+        assert view.page.title().startswith("dasd-4b")
+        assert view.page.locator("img, main h1").count() == 0
+        told = view.page.locator("#s-errors").inner_text()
+        assert all(text in told for text in HOSTILE[:5])
+        assert "{{ 7 * 7 }} &amp; \ufffdtxet" in told
+
+
+@needs_chromium
+def test_policy_stops_what_escaping_would_let_through(made: Path, chrome: Browser, asked: list[str]):
+    url = asked.pop()
+    inserted = f"<script>document.title = 'run'</script><img src='{url}/x'><b onclick='1'>"
+    broken = made.with_name("broken.html")
+    text = made.read_text(encoding="utf-8")
+    broken.write_text(text.replace("<main", f"{inserted}<main", 1), encoding="utf-8")
+    with opened(broken, using=chrome) as view:
+        view.page.evaluate("url => fetch(url + '/y').catch(() => 0)", url)
+        assert view.page.title().startswith("dasd-4b")
+        assert asked == []
+        assert sum("Content Security Policy" in line for line in view.complaints) >= 4
+    open_door = made.with_name("open.html")
+    open_door.write_text(f"<img src='{url}/x'>", encoding="utf-8")
+    with opened(open_door, using=chrome):
+        assert asked == ["/x"]
+
+
+@pytest.fixture
+def asked() -> Iterator[list[str]]:
+    """What a server of this machine was asked for; its own URL is the first."""
+    paths: list[str] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *told: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        paths.append(f"http://127.0.0.1:{server.server_port}")
+        yield paths
+        server.shutdown()
+
+
+@needs_chromium
+def test_print_shows_what_is_folded_and_no_controls(made: Path, chrome: Browser, tmp_path: Path):
+    with opened(made, using=chrome, scripts=False) as view:
+        view.page.emulate_media(media="print")
+        assert view.page.locator("nav:visible, form:visible, button:visible").count() == 0
+        assert view.page.get_by_text("right responses that round to it").bounding_box() is not None
+        assert len(re.findall(rb"/Type\s*/Page\b", view.pdf(tmp_path / "page.pdf").read_bytes())) > 3
+
+
+@needs_chromium
+def test_a_telephone_scrolls_tables_and_not_the_page(made: Path, chrome: Browser):
+    with opened(made, width=400, using=chrome) as view:
+        assert view.page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+@needs_chromium
+def test_the_command_can_be_copied(made: Path, chrome: Browser):
+    with opened(made, using=chrome) as view:
+        view.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        view.page.get_by_role("button", name="Copy").press("Enter")
+        view.page.get_by_role("button", name="Copied").wait_for()
+        copied = view.page.evaluate("navigator.clipboard.readText()")
+        assert copied == "harness reproduce dasd-4b --engine vllm\nharness report dasd-4b"
