@@ -20,6 +20,7 @@ import base64
 import hashlib
 import json
 import pickletools
+import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
+
+import msgspec
 
 from harness.benchmark import Benchmark, Variation, grading_setting
 from harness.errors import DataError, SandboxError, UsageError
@@ -189,6 +192,8 @@ def lcb_prompt(content: str, starter: str, style: PromptStyle) -> str:
 # Tests --------------------------------------------------------------------------------------
 
 LARGEST_TESTS = 1 << 30
+LONGEST_HEAD = 32
+"""Bytes of a pickled string before its text, and more than enough."""
 STRING_OPCODES = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
 OTHER_OPCODES = {"PROTO", "FRAME", "MEMOIZE", "STOP"}
 
@@ -210,26 +215,56 @@ def pickled_string(pickled: bytes) -> str:
 
 
 def inflated(compressed: bytes, limit: int = LARGEST_TESTS) -> bytes:
-    """zlib data of at most `limit` bytes. Raises ValueError for more: a bomb, or a broken row."""
+    """zlib data of a pickled string of at most `limit` bytes. Raises ValueError for anything else.
+
+    No more is inflated than the head claims, so that a bomb of zeros costs nothing.
+    """
     stream = zlib.decompressobj()
-    content = stream.decompress(compressed, limit)
+    head = stream.decompress(compressed, LONGEST_HEAD)
+    size = claimed_size(head)
+    if size > limit:
+        raise ValueError(f"the tests are larger than {limit} bytes")
+    content = head + stream.decompress(stream.unconsumed_tail, size + LONGEST_HEAD)
     if stream.unconsumed_tail or not stream.eof:
-        raise ValueError(f"the tests are cut off or larger than {limit} bytes")
+        raise ValueError("the tests are cut off, or more than one pickled string")
     return content
 
 
-def private_tests(encoded: str) -> list[dict[str, str]]:
+def claimed_size(head: bytes) -> int:
+    """The bytes of text that the beginning of a pickled string announces. Raises ValueError for others."""
+    place = 2 if head[:1] == b"\x80" else 0
+    if head[place : place + 1] == b"\x95":
+        place += 9
+    for code, form in ((b"\x8c", "<B"), (b"X", "<I"), (b"\x8d", "<Q")):
+        if head[place : place + 1] == code and len(head) >= place + 1 + struct.calcsize(form):
+            return int(struct.unpack_from(form, head, place + 1)[0])
+    raise ValueError("the tests are no pickled string")
+
+
+class TestRow(msgspec.Struct, frozen=True):
+    """One test as it is written in a row. Reading straight into it, no bomb of empty lists is built."""
+
+    input: str
+    output: str
+
+
+def test_rows(text: str) -> list[TestRow]:
+    """Raises ValueError where the text is not a JSON list of tests."""
+    try:
+        return msgspec.json.decode(text.encode(), type=list[TestRow])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def private_tests(encoded: str) -> list[TestRow]:
     """The private tests of a row: JSON, or base64 of zlib of a pickle of one JSON string.
 
     Raises ValueError where it is neither.
     """
     if encoded.lstrip().startswith("["):
-        plain: list[dict[str, str]] = json.loads(encoded)
-        return plain
+        return test_rows(encoded)
     try:
-        text = pickled_string(inflated(base64.b64decode(encoded, validate=True)))
-        tests: list[dict[str, str]] = json.loads(text)
-        return tests
+        return test_rows(pickled_string(inflated(base64.b64decode(encoded, validate=True))))
     except (zlib.error, IndexError, KeyError) as error:
         raise ValueError(str(error)) from error
 
@@ -237,8 +272,8 @@ def private_tests(encoded: str) -> list[dict[str, str]]:
 @lru_cache(maxsize=16)
 def read_tests(public: str, private: str) -> list[CodeTest]:
     """Every test, public ones first. Raises ValueError for a broken row."""
-    tests = json.loads(public) + private_tests(private)
-    return [CodeTest(input=test["input"], output=test["output"]) for test in tests]
+    tests = test_rows(public) + private_tests(private)
+    return [CodeTest(input=test.input, output=test.output) for test in tests]
 
 
 # Questions ----------------------------------------------------------------------------------

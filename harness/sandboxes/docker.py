@@ -25,6 +25,8 @@ from harness.sandboxes.pool import Channel, OutOfMemory, Pool, guest_settings, g
 REMEDY = "start Docker (as root on Debian: docker/start-engine.sh), or join its group"
 LABEL = "dasd-harness"
 TMP = "rw,noexec,nosuid,nodev,size=64m,nr_inodes=4096,mode=1777"
+HIDDEN = "ro,noexec,nosuid,nodev,size=4k,mode=0555"
+"""Over /sys/kernel, which tells addresses of the host's kernel."""
 
 
 class DockerSandbox:
@@ -71,7 +73,7 @@ class DockerSandbox:
             "network_mode": "none",
             "ipc_mode": "none",
             "read_only": True,
-            "tmpfs": {"/tmp": TMP},  # noqa: S108 - inside the container
+            "tmpfs": {"/tmp": TMP, "/sys/kernel": HIDDEN},  # noqa: S108 - inside the container
             "user": "65534:65534",
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges"],
