@@ -12,8 +12,8 @@ import hashlib
 import shutil
 import tempfile
 import zipfile
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -57,6 +57,7 @@ def short(*parts: object) -> str:
 def write_log(one: Evaluation, content: IO[bytes]) -> None:
     """The log. Summaries wait in a file beside it, so that no number of samples is held in memory."""
     means: dict[str, dict[str, list[bool]]] = {name: defaultdict(list) for name in (STRICT, LENIENT)}
+    tokens: Counter[str] = Counter()
     with zipfile.ZipFile(content, "w") as log, tempfile.TemporaryFile() as summaries:
         add(log, one, "_journal/start.json", {"version": FORMAT, "eval": spec(one), "plan": plan(one)})
         for sample in one.samples():
@@ -64,6 +65,7 @@ def write_log(one: Evaluation, content: IO[bytes]) -> None:
             add(log, one, f"samples/{written['id']}_epoch_{written['epoch']}.json", written)
             separator = b"," if summaries.tell() else b"["
             summaries.write(separator + msgspec.json.encode(summary(written)))
+            tokens.update(usage(sample.generation))
             for name, verdict in verdicts(sample):
                 means[name][written["id"]].append(verdict)
         summaries.write(b"]" if summaries.tell() else b"[]")
@@ -71,7 +73,7 @@ def write_log(one: Evaluation, content: IO[bytes]) -> None:
         with log.open(member(one, "summaries.json"), "w") as entry:
             shutil.copyfileobj(summaries, entry)
         add(log, one, "reductions.json", [reduction(name, own) for name, own in means.items()])
-        add(log, one, "header.json", header(one))
+        add(log, one, "header.json", header(one, tokens))
 
 
 def member(one: Evaluation, name: str) -> zipfile.ZipInfo:
@@ -99,14 +101,18 @@ def verdicts(sample: Sample) -> Iterator[tuple[str, bool]]:
 # The log ------------------------------------------------------------------------------------
 
 
-def header(one: Evaluation) -> dict[str, Any]:
+def header(one: Evaluation, tokens: Mapping[str, int]) -> dict[str, Any]:
     return {
         "version": FORMAT,
         "status": "success",
         "eval": spec(one),
         "plan": plan(one),
         "results": results(one),
-        "stats": {"started_at": when(one, one.seconds), "completed_at": when(one)},
+        "stats": {
+            "started_at": when(one, one.seconds),
+            "completed_at": when(one),
+            "model_usage": {one.model: tokens},
+        },
     }
 
 

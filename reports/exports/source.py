@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from harness.session import SESSION
 from harness.store import RunStore
 from harness.types import Generation, Grade, Question, Sampling
 from reports.table import Entry
+
+Choose = Callable[[Iterator[Span]], Iterable[Span]]
 
 WITHHELD = "texts left out: the data set is gated"
 
@@ -126,25 +129,28 @@ class Evaluation:
         Raises DataError where responses and verdicts are not about the same samples, or about questions
         that the data set does not have.
         """
-        in_order = self.ordered(self.questions)
-        generations = read_spans(self.asked / "generations.jsonl", Generation, in_order)
-        grades = read_spans(self.marked / "grades.jsonl", Grade, in_order)
-        for generation, grade in zip(generations, grades, strict=True):
-            if key_of(generation) != key_of(grade):
-                raise DataError(f"{self.label}: no verdict about {generation.question} {generation.draw}")
-            sample = Sample(question=self.questions[grade.question], generation=generation, grade=grade)
-            yield sample if self.texts else without_texts(sample)
+        return self.read(self.ordered(self.questions), self.questions.__getitem__)
 
     def verdicts(self) -> Iterator[Sample]:
-        """The samples without any text, in the order of question and draw; no data set is needed."""
-        generations = read_spans(self.asked / "generations.jsonl", Generation, sorted)
-        grades = read_spans(self.marked / "grades.jsonl", Grade, sorted)
-        for generation, grade in zip(generations, grades, strict=True):
-            question = Question(id=grade.question, domain="", prompt="")
-            sample = Sample(question=question, generation=generation, grade=grade)
+        """The samples without their questions, in the order of question and draw; no data set is needed.
+
+        Raises DataError where responses and verdicts are not about the same samples.
+        """
+        return self.read(sorted, lambda name: Question(id=name, domain="", prompt=""))
+
+    def read(self, choose: Choose, question_of: Callable[[str], Question]) -> Iterator[Sample]:
+        generations = read_spans(self.asked / "generations.jsonl", Generation, choose)
+        grades = read_spans(self.marked / "grades.jsonl", Grade, choose)
+        for generation, grade in zip_longest(generations, grades):
+            if generation is None or grade is None or key_of(generation) != key_of(grade):
+                raise DataError(
+                    f"{self.label}: {self.marked.name} is not about the responses of {self.asked.name}",
+                    f"Grade it again: harness regrade {self.run}",
+                )
+            sample = Sample(question=question_of(grade.question), generation=generation, grade=grade)
             yield sample if self.texts else without_texts(sample)
 
-    def ordered(self, questions: Mapping[str, Question]) -> Callable[[Iterator[Span]], Iterable[Span]]:
+    def ordered(self, questions: Mapping[str, Question]) -> Choose:
         places = {name: place for place, name in enumerate(questions)}
 
         def choose(spans: Iterator[Span]) -> Iterable[Span]:

@@ -24,7 +24,7 @@ from huggingface_hub import parse_eval_result_entries
 from platformdirs import user_cache_path
 
 from harness.rows import read_in_order
-from harness.setup import build, interpreter, locked, recorded
+from harness.setup import locked
 from harness.types import Generation, Grade
 from tests.benchmarks.gpqa_rows import made_up_rows, write
 
@@ -36,6 +36,7 @@ MICRO = ("micro_math", "micro_science", "micro_code")
 GATED = "gpqa_diamond"
 EVERY_EVAL_EVER = "every-eval-ever==0.3.0"
 Key = tuple[str, int]
+Reader = Callable[[Path], list[dict[str, str]]]
 
 
 # Making the run -----------------------------------------------------------------------------
@@ -86,7 +87,7 @@ def done(*arguments: str, runs: Path, data: Path) -> str:
     return ended.stdout
 
 
-def make_runs(folder: Path, draws: int, code: int) -> tuple[Path, Path]:
+def make_runs(folder: Path, draws: int) -> tuple[Path, Path]:
     """The folders of runs and data. `shown` has every kind of answer to integers, choices and programs, and
     a gated benchmark; `limited` asked few questions; of `lost` one option order was lost, so that its verdict
     cannot be given."""
@@ -97,18 +98,7 @@ def make_runs(folder: Path, draws: int, code: int) -> tuple[Path, Path]:
         science = ("-b", f"micro_science:{draws}")
         asked = ["-b", f"micro_math:{draws}", *science, "-b", f"{GATED}:1", "--name", RUN, *system]
         done(*evaluate, *asked, "-b", "micro_code:1", runs=runs, data=data)
-        done(
-            *evaluate,
-            *science,
-            "-b",
-            f"micro_code:{code}",
-            "--limit",
-            "3",
-            "--name",
-            "limited",
-            runs=runs,
-            data=data,
-        )
+        done(*evaluate, *science, "--limit", "3", "--name", "limited", runs=runs, data=data)
         done(*evaluate, *science, "--name", "lost", "--set", "count=12", runs=runs, data=data)
     lose_an_order(runs)
     done("regrade", "lost", runs=runs, data=data)
@@ -159,16 +149,6 @@ def ours(runs: Path, run: str) -> dict[str, Ours]:
 
 
 # Other projects' readers --------------------------------------------------------------------
-
-
-def environment(name: str, packages: Sequence[str]) -> Path:
-    """The Python of an environment of one reader, built where it is missing or pinned otherwise."""
-    folder, wanted = HOME / name, {"install": list(packages), "remove": []}
-    HOME.mkdir(parents=True, exist_ok=True)
-    with locked(HOME / f"{name}.lock", name, print):
-        if recorded(folder) != wanted:
-            build(name, folder, wanted, print)
-    return interpreter(folder)
 
 
 def every_eval_ever() -> Path:
@@ -297,6 +277,7 @@ def compare_log(log: dict[str, Any], entry: dict[str, Any]) -> None:
     rows = entry["questions"] * entry["draws"]
     same(log["counts"], [rows, rows - entry["ungraded"]], "counts")
     same(log["epochs"], entry["draws"], "epochs")
+    same(log["usage"], [sum(one["tokens"][place] for one in log["samples"]) for place in (0, 1)], "tokens")
     same(log["limit"] is not None, bool(entry["not_a_score"]), "limit")
 
 
@@ -357,7 +338,7 @@ def compare_hub(export: Path, mine: dict[str, Ours], tasks: dict[str, tuple[str,
     return len(found)
 
 
-def compare_csv(export: Path, mine: dict[str, Ours], read: Callable[[Path], list[dict[str, str]]]) -> int:
+def compare_csv(export: Path, mine: dict[str, Ours], read: Reader) -> int:
     scores = {line["benchmark"]: line for line in read(export / "scores.csv")}
     same(set(scores), set(mine), "scores")
     for name, line in scores.items():

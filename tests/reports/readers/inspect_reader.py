@@ -29,6 +29,7 @@ def read(file: str) -> dict:
         short = summaries[one.id, one.epoch]
         assert (short.scores or {}).keys() == (one.scores or {}).keys()
         assert (short.error is None) == (one.error is None)
+    (usage,) = log.stats.model_usage.values()
     return {
         "status": log.status,
         "task": log.eval.task,
@@ -41,6 +42,7 @@ def read(file: str) -> dict:
             one.name: {key: each.value for key, each in one.metrics.items()} for one in log.results.scores
         },
         "reductions": {one.scorer: len(one.samples) for one in log.reductions},
+        "usage": [usage.input_tokens, usage.output_tokens],
         "samples": [sample(one) for one in log.samples],
     }
 
