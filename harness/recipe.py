@@ -31,7 +31,8 @@ class Recipe:
 
     `entries` are the points at which the reproduction may start, the whole of it first. `make(entry,
     engine)` makes the same recipe from one of them and on an engine. `assumed` is what `harness plan`
-    reckons with until it is measured.
+    reckons with until it is measured. `commands` are those that made such a run, each as words; empty where
+    nobody wrote them down.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Recipe:
     claimed: str = ""
     limit: int | None = None
     assumed: Assumptions | None = None
+    commands: tuple[tuple[str, ...], ...] = ()
 
     def marks(self) -> dict[str, Mark]:
         """One graded evaluation a row and benchmark, labelled `eval/<row>/<benchmark>`."""

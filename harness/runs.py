@@ -162,6 +162,15 @@ def compared_with(store: RunStore, name: str) -> dict[str, str]:
     return {field: told[field] for field in ("published", "claimed") if told.get(field)}
 
 
+def commands_of(store: RunStore, name: str) -> tuple[tuple[str, ...], ...]:
+    """The commands that made a run, as its `recipe.json` says. Empty where it does not."""
+    try:
+        told = json.loads((store.root / name / RECIPE).read_bytes())
+    except FileNotFoundError:
+        return ()
+    return tuple(tuple(command) for command in told.get("commands", ()))
+
+
 def as_recipe(name: str, found: list[Evaluated], published: str = "", claimed: str = "") -> Recipe:
     """A recipe of just these rows and benchmarks, so that they are reported as any other run is."""
     rows = dict.fromkeys(one.row for one in found)
@@ -181,7 +190,8 @@ def as_recipe(name: str, found: list[Evaluated], published: str = "", claimed: s
 
 
 def write_recipe(store: RunStore, recipe: Recipe) -> None:
-    """Writes `recipe.json` into the run's folder: what the links beside it cannot say."""
+    """Writes `recipe.json` into the run's folder: what the links beside it cannot say. The commands that
+    made it stay where the recipe names none."""
     home = store.root / recipe.name
     home.mkdir(parents=True, exist_ok=True)
     write_json(
@@ -194,6 +204,7 @@ def write_recipe(store: RunStore, recipe: Recipe) -> None:
             "benchmarks": [benchmark.name for benchmark in recipe.benchmarks],
             "published": recipe.published,
             "claimed": recipe.claimed,
+            "commands": recipe.commands or commands_of(store, recipe.name),
         },
     )
 

@@ -3,18 +3,18 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 from harness.adaptive import as_reached, rounds_kept, saving
 from harness.evaluate import Mark, asked_counts
+from harness.lengths import lengths
 from harness.recipe import Recipe
 from harness.rows import read_rows
 from harness.stage import Stage, ordered
 from harness.statistics import Claim
 from harness.store import RunStore
 from harness.types import Grade
-from reports.diagnostics import selection_sections, training_sections
+from reports.differences import differences
+from reports.discreet import discreet
 from reports.page import (
     Report,
     Section,
@@ -23,10 +23,13 @@ from reports.page import (
     sensitivity_section,
 )
 from reports.paper_tables import paper_tables
-from reports.plots import steps_of
-from reports.published import Published, claims, load_ambiguities, load_published
+from reports.provenance import provenance_sections
+from reports.published import claims, load_ambiguities, load_published
+from reports.questions import Answered, benchmark_sections
+from reports.readings import readings_section
 from reports.sensitivity import Varied, spread
-from reports.table import Measurement, build_entries
+from reports.stages import stage_sections
+from reports.table import Entry, Measurement, build_entries
 
 
 def assemble(
@@ -43,18 +46,20 @@ def assemble(
         replace(entry, spread=spread(varied, entry.row, entry.benchmark))
         for entry in build_entries(claimed(recipe), published, measurements)
     ]
+    below = sections(store, labels, recipe, entries, measurements, varied)
     return Report(
         recipe=recipe.name,
         summary=recipe.summary,
         kind=published.kind if published else "none",
         claims_title=published.title if published else "",
         entries=entries,
+        differences=list(differences(store, labels, entries, published)),
         provenance={label: stage.key for label, stage in labels.items()},
         engines=dict(engines(store, labels)),
         sections=[
             *(paper_tables(published, claimed(recipe), entries) if published else ()),
             *rounds_sections(entries),
-            *sections(store, labels, recipe, published, varied),
+            *below,
         ],
     )
 
@@ -115,87 +120,56 @@ def engines(store: RunStore, labels: Mapping[str, Stage]) -> Iterator[tuple[str,
         for file in sorted(store.path(stage).glob("**/session.json")):
             session = json.loads(file.read_bytes())
             name = f"{session['engine']} {session['version']}"
-            yield name, ", ".join(f"{key} {value}" for key, value in session.items() if key != "model")
+            told = ", ".join(f"{key} {value}" for key, value in session.items() if key != "model")
+            yield name, discreet(told)
 
 
 def sections(
     store: RunStore,
     labels: Mapping[str, Stage],
     recipe: Recipe,
-    published: Published | None,
+    entries: Sequence[Entry],
+    measurements: Sequence[Measurement],
     varied: Sequence[Varied],
 ) -> Iterator[Section]:
-    """The tables below the main one, each where its stage is complete."""
-    done = {label: store.path(stage) for label, stage in labels.items() if store.state(stage) == "done"}
+    """All that stands below the claims, each where there is something to say."""
+    draws = list(answered(store, labels, entries, measurements))
+    yield from benchmark_sections(draws, main_row(recipe, entries))
+    marks = [mark for mark in labels.values() if isinstance(mark, Mark) and store.state(mark) == "done"]
+    register = load_ambiguities(recipe.published) if recipe.published else ()
     if varied:
         yield sensitivity_section(varied)
-    if register := load_ambiguities(recipe.published) if recipe.published else ():
+    else:
+        yield from readings_section(recipe.name, marks, register)
+    yield from stage_sections(store, labels)
+    yield from provenance_sections(store, recipe, labels, sensitive=bool(varied))
+    if register:
         yield ambiguities_section(register)
-    yield Section(title="Stages", columns=("stage", "key", "seconds", "rows"), rows=list(stage_rows(done)))
-    if dropped := list(drop_rows(done)):
-        yield Section(
-            title="Kept and dropped responses",
-            columns=("stage", "domain", "temperature", "outcome", "rows", "of", "share"),
-            rows=dropped,
-            note="Outcomes are kept, or the reason for a drop (docs/filters.md).",
+
+
+def answered(
+    store: RunStore,
+    labels: Mapping[str, Stage],
+    entries: Sequence[Entry],
+    measurements: Sequence[Measurement],
+) -> Iterator[Answered]:
+    """Every measured row and benchmark with its draws and their lengths. No text of a response is read."""
+    of = {(one.row, one.benchmark): one for one in entries}
+    for one in measurements:
+        mark = labels[f"eval/{one.row}/{one.benchmark}"]
+        assert isinstance(mark, Mark)
+        found = lengths(store.stages, mark.asked.key)
+        yield Answered(
+            entry=of[one.row, one.benchmark],
+            grades=one.grades,
+            tokens={(each.question, each.draw): each.completion for each in found},
+            limit=mark.asked.drawn.max_tokens,
         )
-    if selected := list(selection_rows(done)):
-        yield Section(
-            title="Divergence-aware selection",
-            columns=("stage", "teacher sentences", "student", "shared", "questions with a choice"),
-            rows=selected,
-            note="Shares over all candidates' sentences; report §4.",
-        )
-    yield from selection_sections(done)
-    if trained := list(training_rows(done)):
-        yield Section(
-            title="Training",
-            columns=("stage", "rows", "tokens", "steps", "first loss", "last loss"),
-            rows=trained,
-        )
-    yield from training_sections(done)
 
 
-def load(path: Path) -> Any:
-    return json.loads(path.read_bytes())
-
-
-def stage_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, float, int | None]]:
-    for label, path in done.items():
-        manifest = load(path / "stage.json")
-        yield label, manifest["key"], manifest["seconds"], manifest.get("rows")
-
-
-def drop_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, float, str, int, int, str]]:
-    """What became of each filter's responses, by domain and temperature; shares are of these."""
-    for label, path in done.items():
-        if (path / "counts.json").exists():
-            for group in load(path / "counts.json"):
-                outcomes = {"kept": group["kept"], **group["dropped"]}
-                total = sum(outcomes.values())
-                for outcome, rows in outcomes.items():
-                    share = f"{rows / total:.1%}"
-                    yield label, group["domain"], group["temperature"], outcome, rows, total, share
-
-
-def selection_rows(done: Mapping[str, Path]) -> Iterator[tuple[str, str, str, str, str]]:
-    for label, path in done.items():
-        if (path / "diagnostics.json").exists():
-            found = load(path / "diagnostics.json")
-            yield (
-                label,
-                f"{found['teacher_sentences']:.1%}",
-                f"{found['student_sentences']:.1%}",
-                f"{found['shared_sentences']:.1%}",
-                f"{found['questions_with_differing_candidates']:.1%}",
-            )
-
-
-def training_rows(
-    done: Mapping[str, Path],
-) -> Iterator[tuple[str, int, int, int, float | None, float | None]]:
-    for label, path in done.items():
-        if (path / "training.json").exists():
-            told, (steps, _) = load(path / "training.json"), steps_of(load(path / "losses.json"))
-            first, last = (round(steps[end].loss, 3) if steps else None for end in (0, -1))
-            yield label, told["rows"], told["tokens"], told["steps"], first, last
+def main_row(recipe: Recipe, entries: Sequence[Entry]) -> str:
+    """The row that the recipe ends in, where it is measured; else the first that is."""
+    last = list(recipe.stages.values())[-1:]
+    measured = list(dict.fromkeys(one.row for one in entries if one.questions))
+    ends = [name for name in measured if name in recipe.models and recipe.models[name].model in last]
+    return next(iter([*ends, *measured]), "")

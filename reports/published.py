@@ -35,6 +35,17 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     se: dict[str, float] = {}
 
 
+class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the values were measured, as far as it is told: sampling, and the token limit by benchmark.
+    `silent` names what is not told."""
+
+    source: str
+    temperature: float
+    top_p: float
+    max_tokens: dict[str, int]
+    silent: tuple[str, ...] = ()
+
+
 class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file of claims. `draws` is how many responses a question they were measured with."""
 
@@ -45,6 +56,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     margins: dict[str, float]
     draws: int | None = None
     rounding: float = 0.1
+    protocol: Protocol | None = None
 
 
 class PublishedClaim(msgspec.Struct, frozen=True, kw_only=True):

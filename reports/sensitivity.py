@@ -5,7 +5,7 @@ version, time limit, window) are tried on the ones there are, so that a reader s
 difference from the published number they could explain.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.benchmark import Variation
@@ -105,3 +105,24 @@ def spread(found: Sequence[Varied], row: str, benchmark: str) -> tuple[float, fl
     values = [one.score.average for one in own if one.score.complete and one.score.average is not None]
     values += [one.reported for one in own[:1] if one.reported is not None]
     return (min(values), max(values)) if values else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What can be tried on stored answers: an alternative to what is open, and on which benchmarks."""
+
+    ambiguity: str
+    alternative: str
+    benchmarks: tuple[str, ...]
+
+
+def readings(marks: Iterable[Mark]) -> list[Reading]:
+    """Every alternative that `sensitivity` would try."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for mark in marks:
+        benchmark = mark.asked.benchmark
+        for variation in benchmark.variations():
+            found.setdefault((variation.ambiguity, variation.name), {})[benchmark.name] = None
+    return [
+        Reading(ambiguity=what, alternative=name, benchmarks=tuple(on)) for (what, name), on in found.items()
+    ]

@@ -5,8 +5,10 @@ from pathlib import Path
 import click
 
 from harness.cli import completing
+from harness.cli.document import aside, print_document
 from harness.cli.found import asked_benchmark, in_place_of, windowed
-from harness.cli.options import Place, pairs_of, place_options, until_resolved_option
+from harness.cli.invoked import invoked
+from harness.cli.options import Place, json_option, pairs_of, place_options, until_resolved_option
 from harness.cli.running import build, resolve, running, show_report
 from harness.errors import UsageError
 
@@ -43,6 +45,7 @@ from harness.errors import UsageError
 )
 @until_resolved_option
 @click.option("--name", help="Name of the run. [default: the model's]")
+@json_option
 @place_options
 def evaluate(
     model: str,
@@ -59,6 +62,7 @@ def evaluate(
     claims: str | None,
     until_resolved: bool,
     name: str | None,
+    as_document: bool,
     runs: Path,
     data: Path | None,
     machine: Path | None,
@@ -68,6 +72,8 @@ def evaluate(
     With --claims it takes the place of a recipe's row, and the report says of each published value of
     that row whether it is reproduced.
     """
+    from dataclasses import replace
+
     from harness.discover import find_engine
     from harness.recipe import evaluation
 
@@ -94,11 +100,13 @@ def evaluate(
         name=name,
         limit=limit,
     )
-    found = in_place_of(found, claims) if claims else found
+    found = replace(in_place_of(found, claims) if claims else found, commands=(invoked(),))
     labels = found.labels()
-    with running(place) as (store, context):
+    with aside(as_document), running(place) as (store, context):
         if until_resolved:
             resolve(store, context, found, labels)
         else:
             build(store, context, found.name, labels)
-        show_report(store, found, labels)
+        told = show_report(store, found, labels)
+    if as_document:
+        print_document(told)

@@ -1,12 +1,15 @@
 """`harness reproduce`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from harness.cli import completing
+from harness.cli.document import aside, print_document
 from harness.cli.found import find_recipe
-from harness.cli.options import Place, place_options, recipe_options, until_resolved_option
+from harness.cli.invoked import invoked
+from harness.cli.options import Place, json_option, place_options, recipe_options, until_resolved_option
 from harness.cli.running import build, resolve, running, show_report
 
 
@@ -18,12 +21,14 @@ from harness.cli.running import build, resolve, running, show_report
     help="Stop after this stage (a label that `harness plan` shows).",
 )
 @until_resolved_option
+@json_option
 @recipe_options
 @place_options
 def reproduce(
     recipe: str,
     until: str | None,
     until_resolved: bool,
+    as_document: bool,
     entry: str | None,
     engine: str | None,
     runs: Path,
@@ -32,12 +37,14 @@ def reproduce(
 ) -> None:
     """Run RECIPE to its report. Running it again continues or shows what is done."""
     place = Place(runs, data, machine)
-    found = find_recipe(recipe, engine, entry)
+    found = replace(find_recipe(recipe, engine, entry), commands=(invoked(),))
     labels = found.labels(until)
-    with running(place) as (store, context):
+    with aside(as_document), running(place) as (store, context):
         if until_resolved:
             resolve(store, context, found, labels)
         else:
             build(store, context, found.name, labels)
-        if until is None:
-            show_report(store, found, labels)
+        folders = {"stages": {label: str(store.path(stage)) for label, stage in labels.items()}}
+        told = show_report(store, found, labels) if until is None else folders
+    if as_document:
+        print_document(told)

@@ -60,6 +60,7 @@ def toml(found: dict[int, Cells]) -> str:
     seeds, recipe = sorted(found), dasd_micro(SEEDS[0])
     names = [benchmark.name for benchmark in recipe.benchmarks]
     draws = recipe.benchmarks[0].sampling.draws
+    limits = [f"{one.name} = {one.sampling.max_tokens}" for one in recipe.benchmarks]
     lines = [
         "# Reference values of dasd-micro: our own runs of other seeds, no paper's numbers.",
         f"# Written by `python -m pipeline.micro.reference`, seeds {', '.join(map(str, seeds))}.",
@@ -70,6 +71,12 @@ def toml(found: dict[int, Cells]) -> str:
         f'title = "dasd-micro, {len(seeds)} runs of other seeds"',
         f'sampling = "temperature 1.0, top-p 1.0, {draws} responses a question, mean accuracy"',
         f"draws = {draws}",
+        "",
+        "[protocol]",
+        'source = "our own runs"',
+        "temperature = 1.0",
+        "top_p = 1.0",
+        f"max_tokens = {{ {', '.join(limits)} }}",
         "",
         "# Registered before any run was compared, in points.",
         "[margins]",
