@@ -1,5 +1,6 @@
 """`harness view`."""
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -36,12 +37,15 @@ def view(
     A run that is still under way shows what is there. Nothing is written, and nothing is downloaded.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is imported
+    gc.disable()  # all that is made until the first page stays: looking through it took a third of that time
     from reports.view.server import Offer
     from reports.view.server import view as answer
 
     place = Place(runs, data, machine)
 
     def ready(url: str) -> None:
+        gc.freeze()
+        gc.enable()
         click.echo(json.dumps({"url": url}) if as_line else f"{run} is shown at {url} (Ctrl-C ends it)")
         if opened:
             click.launch(url)

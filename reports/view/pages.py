@@ -81,6 +81,7 @@ class Pages:
             benchmarks=len({part.evaluation.benchmark for part in samples.parts}) > 1,
             troubles=sorted({one.trouble for one in loaded.values() if one is not None and one.trouble}),
             trouble=trouble,
+            waits=any(one is None for one in loaded.values()),
             hidden=wanted.pairs("q", "page"),
         )
 

@@ -50,7 +50,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-LIST_PATIENCE = 0.5
+LIST_PATIENCE = 1.0
 SAMPLE_PATIENCE = 2.0
 """Seconds that a page waits for a data set that is being read."""
 
