@@ -8,7 +8,7 @@ from pathlib import Path
 ADDRESS = re.compile(
     r"\b([a-z][\w+.-]*://)(?:[^\s/?#@]*@)?([^\s/?#]*)([^\s?#]*)(?:\?[^\s#]*)?(?:#\S*)?", re.I
 )
-SECRET = re.compile(r"((?:^|\s)--?[\w-]*(?:key|token|secret|password)[\w-]*)([= ])(\S+)", re.I)
+SECRET = re.compile(r"((?:^|\s)--?[\w-]*(?:keys?|token|secret|password))([= ])(\S+)", re.IGNORECASE)
 GONE = "…"
 
 
