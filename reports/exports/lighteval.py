@@ -3,8 +3,8 @@
     details/RUN/ROW/DATE/details_harness:aime24|0_DATE.parquet      doc, model_response, metric
 
 Tasks, metric and the order of samples are those of our tasks for lighteval (benchmarks/lighteval_tasks):
-`harness:NAME|0`, `avg@n`, a document for each draw. So lighteval's `--load-responses-from-details-date-id`
-takes the responses from here. Values are shares, as everywhere in lighteval.
+`harness:NAME|0`, `avg@n`, a document for each draw. lighteval's own loader of details reads them. Values are
+shares, as everywhere in lighteval.
 
 What is no score has no `avg@n`: it stands under `not_a_score:avg@n`, and with ungraded responses under
 `lowest:avg@n` and `highest:avg@n`. A limited run has `max_samples`, as in lighteval.

@@ -110,7 +110,7 @@ class Evaluation:
         """Why the measured number is no score of the benchmark."""
         entry = self.entry
         counted = ((entry.ungraded, "ungraded"), (entry.short, "missing"))
-        missing = tuple(f"{count} responses {what}" for count, what in counted if count)
+        missing = tuple(f"{what} responses: {count}" for count, what in counted if count)
         unknown = ("nothing is graded",) if entry.measured is None and not missing else ()
         return entry.not_a_score + missing + unknown
 

@@ -152,7 +152,7 @@ def test_the_same_run_gives_the_same_bytes(made: Made, tmp_path: Path) -> None:
     ("run", "format_", "reason"),
     [
         ("limited", "hf-eval-results", "--limit: not a score"),
-        ("lost", "every-eval-ever", "1 responses ungraded"),
+        ("lost", "every-eval-ever", "ungraded responses: 1"),
     ],
 )
 def test_what_is_no_score_is_refused_where_only_a_score_can_be_said(

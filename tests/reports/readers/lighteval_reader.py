@@ -2,8 +2,8 @@
 
     python lighteval_reader.py OUT.json EXPORT…
 
-The responses go through EvaluationTracker.load_details_datasets, which is what the option
-`--load-responses-from-details-date-id` of lighteval calls, and become its ModelResponse and Doc.
+The responses go through EvaluationTracker.load_details_datasets, lighteval's loader of stored responses, and
+become its ModelResponse and Doc.
 """
 
 import json
