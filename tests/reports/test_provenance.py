@@ -300,7 +300,7 @@ def test_the_page_has_the_command_that_made_it(told: tuple[Path, dict[str, Any],
     ]  # fmt: skip
     store = RunStore(runs)
     before = commands_of(store, "tiny")
-    write_recipe(store, evaluation(model="m", benchmarks=[micro_math], engine="vllm", name="tiny"))
+    write_recipe(store, evaluation(model="org/m", benchmarks=[micro_math], engine="vllm", name="tiny"))
     assert commands_of(store, "tiny") == before != ()
 
 
