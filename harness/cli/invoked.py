@@ -6,8 +6,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-LEFT_OUT = ("runs", "data", "machine")
-"""They say where things stand on this machine, and cannot change a number."""
+LEFT_OUT = ("runs", "data", "machine", "as_document")
+"""They say where things stand on this machine and how the end is told, and cannot change a number."""
 
 
 def invoked() -> tuple[str, ...]:
