@@ -251,7 +251,7 @@ class TestRow(msgspec.Struct, frozen=True):
 def test_rows(text: str) -> list[TestRow]:
     """Raises ValueError where the text is not a JSON list of tests."""
     try:
-        return msgspec.json.decode(text.encode(), type=list[TestRow])
+        return msgspec.json.decode(text, type=list[TestRow])
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error
 

@@ -83,7 +83,8 @@ def command(packages: Path) -> list[str]:
         *system,
         *("--ro-bind", str(prefix), "/python", "--perms", "0755", "--dir", "/opt"),
         *("--ro-bind", str(packages), "/opt/packages"),
-        *("--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"),
+        # Without root, the settings of the namespace's own message queues belong to the program.
+        *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev", "--remount-ro", "/dev"),
         *("--perms", "1777", "--size", str(64 * 2**20), "--tmpfs", "/tmp", "--remount-ro", "/"),  # noqa: S108
         *("--setenv", "OMP_NUM_THREADS", "1", "--setenv", "NUMBA_CACHE_DIR", "/tmp"),  # noqa: S108
         *("--setenv", "HOME", "/tmp", "--setenv", "LANG", "C.UTF-8", "--setenv", "PATH", "/usr/bin:/bin"),  # noqa: S108
