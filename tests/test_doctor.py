@@ -3,6 +3,7 @@
 Every fault is a real one: a dead socket, a full disk, an interpreter that hangs, a driver that fails.
 """
 
+import io
 import json
 import os
 import socket
@@ -17,6 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
+from harness.doctor.finding import Finding, Purpose
+from harness.doctor.sandbox import shortcomings
+from reports.doctor import print_doctor
 
 COMMAND = [sys.executable, "-m", "harness.cli", "doctor"]
 SERVED = ("--base-url", "http://127.0.0.1:9/v1")  # a benchmark that needs no engine here
@@ -319,3 +325,22 @@ def test_data_that_a_run_would_fetch_is_missing_unless_the_hub_was_seen_to_answe
     assert "does not answer" in findings(dead)["hub"]["found"]
     offline = doctor(home, tmp_path, *wanted, "--network", HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE is set" in findings(offline)["hub"]["found"]
+
+
+def test_a_docker_engine_that_copies_images_or_keeps_no_limits_is_a_warning() -> None:
+    fine = {"Driver": "overlay2", "MemoryLimit": True, "PidsLimit": True}
+    assert list(shortcomings(fine)) == []
+    copying, unlimited = shortcomings({"Driver": "vfs", "MemoryLimit": False, "PidsLimit": True})
+    assert (copying.state, copying.name) == ("warning", "storage driver")
+    assert "memory" in unlimited.found
+    assert "processes" not in unlimited.found
+
+
+def test_text_from_outside_cannot_move_the_cursor() -> None:
+    told = Finding(area="engines", name="x", state="missing", found="a\x1b[2Jb\rc\nd", blocks=("y",))
+    console = Console(file=io.StringIO(), force_terminal=False)
+    print_doctor([told], [Purpose(command="y")], console)
+    written = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "a [2Jb c d" in written
+    assert "\x1b" not in written
+    assert "y cannot run here. Missing: x" in written
