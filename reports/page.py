@@ -1,6 +1,7 @@
 """Writes a report as Markdown, HTML and JSON, all from one structure."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -170,24 +171,31 @@ class Part:
 
 
 def parts(report: Report) -> list[Part]:
-    """All sections by group, in the page's order; a name is never given twice."""
+    """All sections by group, in the page's order. A name is never given twice."""
     found: list[Part] = []
-    taken: dict[str, int] = {}
+    taken: Counter[str] = Counter()
     everything = [*report.sections, *own_sections(report)]
     for group, title in PARTS:
         named: list[tuple[str, Section]] = []
         for section in everything:
             if section.group == group:
                 anchor = identifier(section.title).lower()
-                taken[anchor] = taken.get(anchor, 0) + 1
-                again = f"-{taken[anchor]}" if taken[anchor] > 1 else ""
-                named.append((f"s-{anchor}{again}", section))
+                taken[anchor] += 1
+                if (times := taken[anchor]) > 1:
+                    anchor, section = (
+                        f"{anchor}-{times}",
+                        replace(section, title=f"{section.title} ({times})"),
+                    )
+                named.append((f"s-{anchor}", section))
         if named:
             found.append(Part(title=title, anchor=f"part-{group or 'further'}", sections=named))
     return found
 
 
-NUMBER = re.compile(r"[+−-]?[\d,.]+ ?(%|s|± [\d.?]+|to [\d.]+|\[.*\])?( ?[✓✗≈○])?")
+AMOUNT = r"\d[\d,]*(?:\.\d+)?%?"
+NUMBER = re.compile(
+    rf"[≥<~+−-]?{AMOUNT}(?:[ (\[,]+(?:±|×|of|to|s|min|h|/|\?|[+−-]?{AMOUNT})[)\]]*)*(?: ?[✓✗≈○])?"
+)
 
 
 def numeric(section: Section) -> list[bool]:
@@ -291,16 +299,19 @@ def points(average: float | None, error: float | None) -> str:
 
 
 def own_sections(report: Report) -> list[Section]:
-    """Where values come from and how they were asked for, each only where there is something to say."""
+    """Where values come from and how they were asked for: what has something to say and is not said yet."""
+    said = {section.title for section in report.sections}
     keys = [[label, key] for label, key in report.provenance.items()]
     engines = [[name, told] for name, told in report.engines.items()]
     found = [
         sources_section(report.entries),
         asked_section(report.entries),
-        Section(title="Keys of the stages", columns=("stage", "key"), rows=keys),
+        Section(title="All stages", columns=("stage", "key"), rows=keys),
         Section(title="Engines", columns=("engine", "session"), rows=engines),
     ]
-    return [replace(one, group="provenance", folded=True) for one in found if one.rows]
+    return [
+        replace(one, group="provenance", folded=True) for one in found if one.rows and one.title not in said
+    ]
 
 
 def sources_section(entries: Sequence[Entry]) -> Section:

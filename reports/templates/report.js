@@ -20,7 +20,7 @@ for (const body of document.querySelectorAll("table.sortable > tbody")) {
     };
   };
   const turns = ["ascending", "descending", "none"];
-  for (const [place, head] of rows.length > 2 ? [...heads].entries() : []) {
+  for (const [place, head] of rows.length > 1 ? [...heads].entries() : []) {
     if (head.classList.contains("unsorted")) continue;
     const button = document.createElement("button");
     button.type = "button";

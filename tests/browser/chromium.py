@@ -39,9 +39,10 @@ ALL = """async ([tags, off]) => {
 CONTRAST = """async () => {
   const scrolls = (one) => /auto|scroll/.test(getComputedStyle(one).overflow);
   const cut = [document.body, ...[...document.querySelectorAll("body *")].filter(scrolls)];
+  const wide = cut.filter((one) => one === document.body || one.scrollWidth > one.clientWidth);
   const styles = cut.map((one) => one.style.cssText);
-  const shown = { overflow: "visible", maxHeight: "none", maxWidth: "none", width: "max-content" };
-  for (const one of cut) Object.assign(one.style, shown);
+  for (const one of cut) Object.assign(one.style, { overflow: "visible", maxHeight: "none" });
+  for (const one of wide) Object.assign(one.style, { maxWidth: "none", width: "max-content" });
   const found = await axe.run(document, { runOnly: { type: "rule", values: ["color-contrast"] } });
   cut.forEach((one, place) => { one.style.cssText = styles[place]; });
   return found;

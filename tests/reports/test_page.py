@@ -13,10 +13,11 @@ from playwright.sync_api import Browser
 
 from reports.claim_table import claim_table, headline
 from reports.interval import drawn, reach
-from reports.page import Report, Section, parts, write_report
+from reports.page import Report, Section, numeric, parts, write_report
 from reports.table import Entry
-from tests.browser.chromium import View, browser, needs_chromium, opened
+from tests.browser.chromium import browser, needs_chromium, opened
 from tests.reports.made import HOSTILE, made_report
+from tests.reports.on_page import column, unfold, verdicts_shown
 
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not measured")
 
@@ -69,7 +70,28 @@ def test_all_intervals_share_one_scale_and_a_far_one_is_cut():
 def test_two_sections_of_one_title_have_anchors_of_their_own():
     twice = [Section(title="Same", columns=["a"], rows=[[1]], group="stage")] * 2
     (part,) = parts(Report(recipe="r", summary="s", entries=[], sections=twice))
-    assert [anchor for anchor, _ in part.sections] == ["s-same", "s-same-2"]
+    assert [(anchor, section.title) for anchor, section in part.sections] == [
+        ("s-same", "Same"),
+        ("s-same-2", "Same (2)"),
+    ]
+
+
+def test_columns_of_numbers_stand_to_the_right_and_versions_do_not():
+    cells = [
+        "1,680",
+        "-0.3 ± 0.2",
+        "50.0 to 51.2 ○",
+        "44 (27.5%)",
+        "3 min 17 s",
+        "+1.0 [-0.2, +2.2]",
+        "0 of 4",
+    ]
+    other = ["0.32.0", "2026-01-05", "4 GPUs", "sft-1234", "12 of them"]
+    row = [*cells, *other]
+    section = Section(
+        title="t", columns=[str(place) for place in range(len(row))], rows=[row, [None] * len(row)]
+    )
+    assert numeric(section) == [True] * len(cells) + [False] * len(other)
 
 
 # In a browser
@@ -94,20 +116,11 @@ def chrome() -> Iterator[Browser]:
         yield started
 
 
-def verdicts_shown(view: View) -> list[str]:
-    cells = view.page.locator("#claims tr:not([hidden]) td.verdict > span")
-    return [text.strip() for text in cells.all_inner_texts()]
-
-
-def column(view: View, place: int) -> list[str]:
-    return view.page.locator(f"#claims tbody tr:not([hidden]) > :nth-child({place})").all_inner_texts()
-
-
 @needs_chromium
 @pytest.mark.parametrize("dark", [False, True])
 def test_page_is_quiet_complete_and_accessible(report: Report, made: Path, chrome: Browser, dark: bool):
     with opened(made, dark=dark, using=chrome) as view:
-        view.page.locator("details").evaluate_all("all => all.forEach(one => { one.open = true })")
+        unfold(view)
         assert view.accessibility() == []
         expected = Counter(entry.verdict or "no claim" for entry in report.entries)
         assert set(VERDICTS) < set(expected)
@@ -149,7 +162,7 @@ def test_keyboard_alone_sorts_and_filters(made: Path, chrome: Browser):
         assert column(view, 1) == ["stage1"]
         keys.press("Tab")
         keys.press("Enter")
-        view.page.wait_for_function("document.querySelector('output').textContent === '25 of 25 lines'")
+        view.page.locator("output", has_text="25 of 25 lines").wait_for()
 
 
 @needs_chromium
