@@ -38,7 +38,7 @@ def provenance_sections(
     names = readable(dict(labels))
     yield command_section(store, recipe, sensitive)
     for section in (
-        pins_section(stages, Lock()),
+        pins_section(stages, names, Lock()),
         engines_section(store, done, names),
         machines_section(store, done, names),
         packages_section(store, done, names),
@@ -69,18 +69,18 @@ def command_section(store: RunStore, recipe: Recipe, sensitive: bool) -> Section
 # Pins and hashes ----------------------------------------------------------------------------
 
 
-def pins_section(stages: Sequence[Stage], lock: Lock) -> Section:
+def pins_section(stages: Sequence[Stage], names: Mapping[str, str], lock: Lock) -> Section:
     """Every repository that anything here comes from, at which commit, and what pins it where none does."""
     found: dict[tuple[str, str, str], dict[str, None]] = {}
     for stage in stages:
         for pin in pins_in(stage.identity):
-            found.setdefault(pin, {})[stage.key] = None
+            found.setdefault(pin, {})[names[stage.key]] = None
     locked = lock.read()
     rows: list[list[Cell]] = []
-    for (name, revision, sha256), keys in found.items():
+    for (name, revision, sha256), readers in found.items():
         commit = locked.get(name, {}).get("revision") if revision == UNPINNED else None
         pinned = f"{UNPINNED}; harness.lock: {commit}" if commit else revision or None
-        rows.append([discreet(clean(name)), pinned, sha256 or None, several(list(keys))])
+        rows.append([discreet(clean(name)), pinned, sha256 or None, several(list(readers))])
     return Section(
         title="Pins",
         columns=("data set or model", "revision", "SHA-256 of its content", "read by"),

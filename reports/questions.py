@@ -127,14 +127,14 @@ def rules_section(benchmark: str, own: Sequence[Answered]) -> Section:
     return Section(
         title=f"{benchmark}: strict against lenient, and lengths",
         columns=(
-            "row", "strict", "lenient", "lenient − strict", "right only leniently", "right only strictly",
+            "row", "strict", "lenient", "Δ", "only lenient", "only strict",
             "truncated", "no answer", "ungraded", "missing",
-            "tokens, right (median)", "tokens, not right (median)", "longest",
+            "tokens, right", "tokens, not right", "longest",
         ),
         rows=[rules_row(one) for one in own],
-        note="Points for scores, counts of draws for the rest. Strict: the answer after the reasoning, a "
-        "truncated response is wrong; lenient: the usual lax rule on the whole text. Verdicts use "
-        "the strict one.",
+        note="Strict: the answer after the reasoning, a truncated response is wrong; verdicts use this one. "
+        "Lenient: the usual lax rule on the whole text. Δ is lenient less strict, in points; only lenient "
+        "and only strict count the draws that are right by one rule alone. Tokens are medians.",
         group="benchmark",
     )  # fmt: skip
 

@@ -157,7 +157,8 @@ def duration(seconds: float) -> str:
 
 
 def timed(own: Sequence[Facts], graded: Sequence[tuple[Facts, Facts]]) -> Iterator[Picture]:
-    """Wall time by stage; in one bar all evaluations of a row, whose grading runs beside the asking."""
+    """Wall time by stage; in one bar all evaluations of a row, whose grading runs beside the asking. Of two
+    bars the table tells as much."""
     bars = [Bar(label=one.name, kind=one.kind, seconds=one.seconds) for one in own if one.seconds]
     rows: dict[str, float] = {}
     for asked, mark in graded:
@@ -168,7 +169,7 @@ def timed(own: Sequence[Facts], graded: Sequence[tuple[Facts, Facts]]) -> Iterat
         for row, spent in rows.items()
         if spent
     ]
-    if bars:
+    if len(bars) > 2:
         yield wall_times("stages-wall-time", "Wall time by stage", bars)
 
 

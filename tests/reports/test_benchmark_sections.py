@@ -144,20 +144,20 @@ def test_rules_and_lengths_are_what_the_draws_say() -> None:
     grades, tokens = one.grades, one.tokens
     right = [tokens[g.question, g.draw] for g in grades if g.correct]
     wrong = [tokens[g.question, g.draw] for g in grades if g.correct is False]
-    assert line["right only leniently"] == sum(g.lenient is True and g.correct is False for g in grades)
-    assert line["right only strictly"] == sum(g.lenient is False and g.correct is True for g in grades)
+    assert line["only lenient"] == sum(g.lenient is True and g.correct is False for g in grades)
+    assert line["only strict"] == sum(g.lenient is False and g.correct is True for g in grades)
     assert line["truncated"] == sum(g.truncated for g in grades)
     assert line["no answer"] == sum(
         g.extracted is None and g.correct is not None and not g.truncated for g in grades
     )
     assert line["ungraded"] == sum(g.correct is None for g in grades)
-    assert line["tokens, right (median)"] == round(statistics.median(right))
-    assert line["tokens, not right (median)"] == round(statistics.median(wrong))
+    assert line["tokens, right"] == round(statistics.median(right))
+    assert line["tokens, not right"] == round(statistics.median(wrong))
     assert line["longest"] == max(tokens.values())
 
 
 def test_an_ungraded_draw_leaves_no_difference_to_the_lenient_rule() -> None:
-    assert told(rules_section("lcb_v6", [answered(30, 8)]))["lenient − strict"] is None
+    assert told(rules_section("lcb_v6", [answered(30, 8)]))["Δ"] is None
 
 
 def test_the_difference_to_the_lenient_rule_is_in_points() -> None:
@@ -167,7 +167,7 @@ def test_the_difference_to_the_lenient_rule_is_in_points() -> None:
     (entry,) = build_entries("mine", None, [measurement])
     line = told(rules_section("b", [Answered(entry=entry, grades=grades, tokens=one.tokens, limit=LIMIT)]))
     strict, lenient = (sum(bool(getattr(g, rule)) for g in grades) for rule in ("correct", "lenient"))
-    assert line["lenient − strict"] == f"{lenient - strict:+.1f}"
+    assert line["Δ"] == f"{lenient - strict:+.1f}"
 
 
 def test_responses_without_known_lengths_are_told_without_them() -> None:

@@ -175,7 +175,10 @@ def test_what_is_unpinned_is_told_with_what_the_lock_says(tmp_path: Path) -> Non
         Checkpoint(source="micro base", sha256="c" * 64),
         Checkpoint(source="org/other", revision="unpinned"),
     ]
-    rows = {row[0]: row[1:3] for row in pins_section(stages, lock).rows}
+    rows = {
+        row[0]: row[1:3]
+        for row in pins_section(stages, {stage.key: stage.source for stage in stages}, lock).rows
+    }
     assert rows == {
         "org/model": [f"unpinned; harness.lock: {'b' * 40}", None],
         "micro base": [None, "c" * 64],
