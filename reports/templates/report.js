@@ -1,5 +1,6 @@
 "use strict";
 // Sorting, filtering and copying. Everything can be read without it: it only adds what does nothing else.
+const sorters = [];
 for (const body of document.querySelectorAll("table.sortable > tbody")) {
   const rows = [...body.rows];
   const heads = [...body.parentNode.tHead.rows].at(-1).cells;
@@ -26,6 +27,7 @@ for (const body of document.querySelectorAll("table.sortable > tbody")) {
     button.type = "button";
     button.append(...head.childNodes);
     head.append(button);
+    sorters.push([head, button]);
     head.setAttribute("aria-sort", "none");
     button.addEventListener("click", () => {
       const turn = turns[(turns.indexOf(head.getAttribute("aria-sort")) + 1) % 3];
@@ -79,14 +81,19 @@ for (const command of document.querySelectorAll(".copyable")) {
   command.append(button);
 }
 
-const folded = () => document.querySelectorAll("details:not([open])");
+// On paper everything is open, and a head is repeated on each page only where it is no button.
 addEventListener("beforeprint", () => {
-  for (const one of folded()) {
+  for (const [head, button] of sorters) head.replaceChildren(...button.childNodes);
+  for (const one of document.querySelectorAll("details:not([open])")) {
     one.dataset.printed = "";
     one.open = true;
   }
 });
 addEventListener("afterprint", () => {
+  for (const [head, button] of sorters) {
+    button.append(...head.childNodes);
+    head.append(button);
+  }
   for (const one of document.querySelectorAll("details[data-printed]")) {
     one.open = false;
     delete one.dataset.printed;

@@ -221,6 +221,11 @@ def test_print_shows_what_is_folded_and_no_controls(made: Path, chrome: Browser,
         assert view.page.locator("nav:visible, form:visible, button:visible").count() == 0
         assert view.page.get_by_text("right responses that round to it").bounding_box() is not None
         assert len(re.findall(rb"/Type\s*/Page\b", view.pdf(tmp_path / "page.pdf").read_bytes())) > 3
+    with opened(made, using=chrome) as view:
+        view.pdf(tmp_path / "page.pdf")
+        assert view.page.locator("#claims th button").count() == 8
+        assert view.page.locator("details[open]").count() == 0
+        assert view.complaints == []
 
 
 @needs_chromium
