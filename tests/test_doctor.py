@@ -172,7 +172,7 @@ main()
         (None, "which is not there"),
         ("echo 'broken env' >&2; exit 3", "exit code 3: broken env"),
         ("echo hello", "is no Python"),
-        ("sleep 60", "timed out after 8"),
+        ("sleep 60", "does not answer within 8 s"),
         ('echo \'{"python": "3.11", "versions": {}, "cuda": null, "importable": false}\'', "has no vllm"),
     ],
 )

@@ -4,6 +4,7 @@ Nothing is imported: vLLM alone takes a minute for that. `harness/doctor/startin
 """
 
 import functools
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,7 @@ if torch and torch.origin:
     cuda = (re.findall(r"^cuda[^=]*= '([^']+)'", text, re.M) or [""])[0]
 print(json.dumps({
     "python": platform.python_version(), "versions": versions, "cuda": cuda,
-    "importable": importlib.util.find_spec(module) is not None,
+    "importable": not module or importlib.util.find_spec(module) is not None,
 }))
 """
 
@@ -77,10 +78,10 @@ def environment(name: str, machine: Machine) -> Iterator[Finding]:
     elif image := machine.engine(name).image:
         yield contained(name, image)
     else:
-        python = environment_python(name, machine)
+        python = engine.python(machine) if engine is not None else environment_python(name, machine)
         packages = engine.package if engine is not None else (name,)
         try:
-            told = probe(python, name, packages)
+            told = probe(python, name if name in ENVIRONMENTS else "", packages)
         except HarnessError as error:
             yield found(name, "missing", error.message, rebuilt(name, machine))
             return
@@ -94,15 +95,18 @@ def found(name: str, state: State, text: str, remedy: str = "") -> Finding:
 
 
 def probe(python: Path, module: str, packages: tuple[str, ...]) -> Probed:
-    """What the interpreter says of itself. Raises HarnessError where it does not run."""
+    """What the interpreter says of itself, and whether it would find `module`. Raises HarnessError where it
+    does not run."""
     command = [str(python), "-c", PROBE, module, *packages]
     where = shortened(python)
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS, cwd="/"
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise HarnessError(f"{where} does not run: {error}") from error
+    except OSError as error:
+        raise HarnessError(f"{where} does not run: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise HarnessError(f"{where} does not answer within {PROBE_SECONDS:.0f} s") from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
         raise HarnessError(f"{where} fails with exit code {done.returncode}: {last}")
@@ -114,10 +118,12 @@ def probe(python: Path, module: str, packages: tuple[str, ...]) -> Probed:
 
 def judged_build(name: str, machine: Machine, python: Path, told: Probed) -> Finding:
     """Whether what is installed is what was pinned, and was built for the devices of this machine."""
+    engine = engines().get(name)
+    unversioned = engine is not None and not engine.package
     package, version = next(iter(told.versions.items()), (name, ""))
-    if not told.importable or not version:
+    if not told.importable or not (version or unversioned):
         return found(name, "missing", f"{shortened(python)} has no {name} installed", rebuilt(name, machine))
-    words = f"{package} {version}, {build_of(told)}"
+    words = f"{package} {version}".strip() + f", {build_of(told)}"
     own = machine.engine(name).python is None
     outdated = (
         own and name in ENVIRONMENTS and recorded(python.parent.parent) != pins(ENVIRONMENTS[name], machine)
@@ -141,7 +147,7 @@ def rebuilt(name: str, machine: Machine) -> str:
     settings = machine.engine(name)
     if settings.python is not None:
         return f"mend it, or take engines.{name}.python out of machine.toml and run: harness setup {name}"
-    return f"rm -r {shortened(machine.environments / name)} && harness setup {name}"
+    return f"rm -r {shlex.quote(str(machine.environments / name))} && harness setup {name}"
 
 
 def too_old(cuda: str) -> str:
