@@ -38,7 +38,7 @@ def provenance_sections(
     names = readable(dict(labels))
     yield command_section(store, recipe, sensitive)
     for section in (
-        pins_section(stages, names, Lock()),
+        pins_section(stages, names, commits(store, done, Lock())),
         engines_section(store, done, names),
         machines_section(store, done, names),
         packages_section(store, done, names),
@@ -69,17 +69,28 @@ def command_section(store: RunStore, recipe: Recipe, sensitive: bool) -> Section
 # Pins and hashes ----------------------------------------------------------------------------
 
 
-def pins_section(stages: Sequence[Stage], names: Mapping[str, str], lock: Lock) -> Section:
+def commits(store: RunStore, done: Sequence[Stage], lock: Lock) -> dict[str, str]:
+    """What unpinned repositories were taken from: by harness.lock, and of checkpoints by their own record."""
+    found = {
+        name: f"harness.lock: {told['revision']}" for name, told in lock.read().items() if "revision" in told
+    }
+    for stage in done:
+        if (store.path(stage) / "source.json").is_file():
+            told = load(store.path(stage) / "source.json")
+            found[told["source"]] = f"taken from: {told['origin']}"
+    return found
+
+
+def pins_section(stages: Sequence[Stage], names: Mapping[str, str], taken: Mapping[str, str]) -> Section:
     """Every repository that anything here comes from, at which commit, and what pins it where none does."""
     found: dict[tuple[str, str, str], dict[str, None]] = {}
     for stage in stages:
         for pin in pins_in(stage.identity):
             found.setdefault(pin, {})[names[stage.key]] = None
-    locked = lock.read()
     rows: list[list[Cell]] = []
     for (name, revision, sha256), readers in found.items():
-        commit = locked.get(name, {}).get("revision") if revision == UNPINNED else None
-        pinned = f"{UNPINNED}; harness.lock: {commit}" if commit else revision or None
+        where = taken.get(name) if revision == UNPINNED else None
+        pinned = f"{UNPINNED}; {where}" if where else revision or None
         rows.append([discreet(clean(name)), pinned, sha256 or None, several(list(readers))])
     return Section(
         title="Pins",

@@ -32,7 +32,7 @@ def stage_sections(store: RunStore, labels: Mapping[str, Stage]) -> Iterator[Sec
     own = [one for one in found if not isinstance(one.stage, Ask | Mark)]
     graded = list(evaluations(found))
     yield overview(own, graded)
-    if graded:
+    if any(asked.state != "missing" for asked, _ in graded):
         yield evaluations_overview(graded)
     yield from selections_overview(own)
     for one in own:

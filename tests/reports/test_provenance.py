@@ -27,7 +27,7 @@ from harness.workplace import harness_version, workplace
 from reports.differences import differences
 from reports.discreet import command_line, discreet
 from reports.page import Section
-from reports.provenance import pins_in, pins_section, prompt_sections, provenance_sections
+from reports.provenance import commits, pins_in, pins_section, prompt_sections, provenance_sections
 from reports.published import load_ambiguities, load_published
 from reports.readings import readings_section
 from reports.table import Measurement, build_entries
@@ -175,14 +175,16 @@ def test_what_is_unpinned_is_told_with_what_the_lock_says(tmp_path: Path) -> Non
         Checkpoint(source="micro base", sha256="c" * 64),
         Checkpoint(source="org/other", revision="unpinned"),
     ]
-    rows = {
-        row[0]: row[1:3]
-        for row in pins_section(stages, {stage.key: stage.source for stage in stages}, lock).rows
-    }
+    store = RunStore(tmp_path)
+    store.path(stages[2]).mkdir(parents=True)
+    write_json(store.path(stages[2]) / "source.json", {"source": "org/other", "origin": "d" * 40})
+    taken = commits(store, [stages[2]], lock)
+    names = {stage.key: stage.source for stage in stages}
+    rows = {row[0]: row[1:3] for row in pins_section(stages, names, taken).rows}
     assert rows == {
         "org/model": [f"unpinned; harness.lock: {'b' * 40}", None],
         "micro base": [None, "c" * 64],
-        "org/other": ["unpinned", None],
+        "org/other": [f"unpinned; taken from: {'d' * 40}", None],
     }
 
 
