@@ -194,6 +194,7 @@ def token_picture(name: str, nights: Sequence[Told]) -> Picture:
             panel.set_ylim(bottom=0)
             panel.set_ylabel(label, fontsize="small")
         night_axis(below, nights)
+        figure.align_ylabels()
 
     told = (
         f"Tokens a response from {tokens[0]:.0f} to {tokens[-1]:.0f}, "

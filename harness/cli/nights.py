@@ -18,7 +18,7 @@ from harness.errors import HarnessError, UsageError
 from harness.hub import Served, checkpoint, local_checkpoint
 from harness.models import Known, find_model, recipe_named
 from harness.nightly import Undecided
-from harness.nightly.asking import Test, Tests, choose_label, mark_tonight
+from harness.nightly.asking import Evaluation, Evaluations, choose_label, mark_tonight
 from harness.nightly.config import Asked, Nightly
 from harness.nightly.history import History
 from harness.nightly.night import Over, RunnerOf, run_night
@@ -110,13 +110,13 @@ def runners(work: Work, opened: ExitStack) -> RunnerOf:
     return runner_of
 
 
-def tests_of(work: Work, runner_of: RunnerOf) -> Tests:
+def tests_of(work: Work, runner_of: RunnerOf) -> Evaluations:
     """The tests of any night. Raises UsageError for whatever in the file names nothing."""
     ready = [found(one, work, runner_of) for one in work.config.checkpoints]
 
-    def tests(label: str) -> list[Test]:
+    def tests(label: str) -> list[Evaluation]:
         return [
-            Test(
+            Evaluation(
                 checkpoint=one.asked.called,
                 benchmark=benchmark.name,
                 mark=mark_tonight(one.model, benchmark, one.engine, one.system, work.config.name, label)

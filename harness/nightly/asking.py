@@ -24,7 +24,7 @@ that the checkpoint is likely to be another night's."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Test:
+class Evaluation:
     """One benchmark of one checkpoint tonight. `mark` is None where there is no checkpoint to ask, and
     `missing` then says why."""
 
@@ -43,7 +43,7 @@ class Test:
         return f"eval/{self.line}"
 
 
-Tests = Callable[[str], Sequence[Test]]
+Evaluations = Callable[[str], Sequence[Evaluation]]
 """The tests of the night with a label."""
 
 
@@ -80,7 +80,7 @@ def digest_of(setting: dict[str, Any]) -> str:
 
 
 def choose_label(
-    history: History, name: str, tests: Tests, *, wanted: str | None, again: bool, now: float
+    history: History, name: str, tests: Evaluations, *, wanted: str | None, again: bool, now: float
 ) -> str:
     """Which night this is: the one asked for, one that was killed, tonight's, or another of today's.
 
@@ -106,7 +106,7 @@ def choose_label(
     return label
 
 
-def conflicting(night: Night | None, tests: Sequence[Test]) -> str:
+def conflicting(night: Night | None, tests: Sequence[Evaluation]) -> str:
     """The first line that the night holds complete and that these tests would ask otherwise."""
     marks = {test.line: test.mark.key for test in tests if test.mark is not None}
     held = night.results if night is not None else ()

@@ -17,19 +17,23 @@ it. docs/nightly.md has the false alarms and the power by simulation.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from harness.statistics import POINTS, Array
 
 Outcome = Literal["pass", "regression", "inconclusive"]
+Night = TypeVar("Night")
 
 POWER = 0.8
 """Of nights with a drop of `sees` points that the gate turns red."""
 
+ALWAYS = 5  # nights of history that count at once: of so few none can be spared
+WAITING = 5
 MOST_DRAWS = 10_000
 ROWS = 64  # questions that are transformed at once: memory
 CERTAIN = 1e-12  # the least chance that a sum of so many rounded terms can tell from none
@@ -80,6 +84,17 @@ class Judged:
     sees: float | None = None
     draws_needed: int | None = None
     better: bool = False
+
+
+def settled(nights: Sequence[Night]) -> Sequence[Night]:
+    """The nights of a history, oldest first, that tonight is compared with: of more than seven not the last.
+
+    A drop that is not seen at once must not become the level by which it is judged. So the last nights
+    wait, one for each three beyond five and at most five of them, and for so long each new night is
+    compared with what was before.
+    """
+    waiting = min(max((len(nights) - ALWAYS) // 3, 0), WAITING)
+    return nights[: len(nights) - waiting]
 
 
 def level_of(alpha: float, tests: int, k: float | None = None) -> float:
@@ -291,11 +306,15 @@ def too_short(nights: int, minimum: int) -> str:
 def draws_needed(found: Measured, draws: int, rule: Rule) -> int | None:
     """Draws a question at which the drop asked for would be seen, the rest as it is.
 
-    The part of the variance that draws do not explain stays.
+    What the nights differ by beyond their draws stays, where it is more than chance (5 %).
     """
+    from scipy.special import chdtri
+
+    degrees = found.nights - 1
+    noisy = degrees * (found.sigma / found.own) ** 2 > float(chdtri(degrees, 0.05))
+    stays = found.sigma**2 - found.own**2 if noisy else 0.0
     wanted = (rule.drop * found.sigma / found.sees) ** 2
-    left = wanted - max(found.sigma**2 - found.own**2, 0.0)
-    if left <= 0:
+    if wanted <= stays:
         return None
-    needed = math.ceil(draws * found.own**2 / left)
-    return needed if draws < needed <= MOST_DRAWS else None
+    needed = math.ceil(draws * (found.sigma**2 - stays) / (wanted - stays))
+    return needed if needed <= MOST_DRAWS else None

@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.errors import DataError
 from harness.files import UNREADABLE
-from harness.nightly.gate import Baseline, Judged, Outcome
+from harness.nightly.gate import Baseline, Judged, Outcome, settled
 
 SCHEMA = 1
 WAIT = 60.0  # seconds for another process's transaction
@@ -29,7 +29,8 @@ CREATE TABLE night (
 CREATE TABLE result (
   id INTEGER PRIMARY KEY, night INTEGER NOT NULL REFERENCES night (id) ON DELETE CASCADE,
   checkpoint TEXT NOT NULL, benchmark TEXT NOT NULL, setting TEXT NOT NULL, complete INTEGER NOT NULL,
-  outcome TEXT NOT NULL, record TEXT NOT NULL, UNIQUE (night, checkpoint, benchmark));
+  outcome TEXT NOT NULL, texts TEXT NOT NULL, record TEXT NOT NULL,
+  UNIQUE (night, checkpoint, benchmark));
 CREATE INDEX line ON result (checkpoint, benchmark, setting);
 CREATE TABLE question (
   result INTEGER NOT NULL REFERENCES result (id) ON DELETE CASCADE, question TEXT NOT NULL,
@@ -206,8 +207,8 @@ class History:
 
     def add(self, night: Night, result: Result, counted: Sequence[Counted]) -> None:
         row = self.connection.execute(
-            "INSERT INTO result (night, checkpoint, benchmark, setting, complete, outcome, record) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO result (night, checkpoint, benchmark, setting, complete, outcome, texts, record) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 night.id,
                 result.checkpoint,
@@ -215,6 +216,7 @@ class History:
                 result.setting,
                 result.complete,
                 result.judged.outcome,
+                result.texts,
                 msgspec.json.encode(result).decode(),
             ),
         )
@@ -270,7 +272,8 @@ class History:
 
     def baseline_nights(self, before: int, result: Result, most: int | None) -> list[int]:
         """The nights that a result is compared with, oldest first: complete ones of its setting that began
-        earlier and since the last accepted change, without regressions; at most the last `most`."""
+        earlier and since the last accepted change, without regressions; at most the last `most`, but for
+        the latest (`settled`)."""
         since, up_to = self.accepted_since(before, result.checkpoint, result.benchmark)
         rows = self.connection.execute(
             "SELECT night FROM result JOIN night ON night.id = night "
@@ -279,7 +282,7 @@ class History:
             (result.checkpoint, result.benchmark, result.setting, before, since, up_to),
         )
         nights = [night for (night,) in rows.fetchall()]
-        return nights[-most:] if most else nights
+        return list(settled(nights[-most:] if most else nights))
 
     def accepted_since(self, before: int, checkpoint: str, benchmark: str) -> tuple[int, int]:
         """The first night of the level that was last accepted, and the last of those that were accepted."""
@@ -301,15 +304,26 @@ class History:
             scores.append(100 * sum(one.correct for one in counted) / sum(one.draws for one in counted))
         return Baseline(right=np.array(list(totals.values()), dtype=np.float64), scores=np.array(scores))
 
-    def results_of(self, nights: Sequence[int], result: Result) -> Iterator[tuple[str, Result]]:
-        """The results of the same line on those nights, each with its night's label."""
-        for night in nights:
-            row = self.connection.execute(
-                "SELECT label, record FROM result JOIN night ON night.id = night "
-                "WHERE night = ? AND checkpoint = ? AND benchmark = ?",
-                (night, result.checkpoint, result.benchmark),
-            ).fetchone()
-            yield row[0], msgspec.json.decode(row[1], type=Result)
+    def last_good(self, before: int, result: Result) -> tuple[int, Result] | None:
+        """The last complete night of the same setting that passed, or the last that did not regress where
+        none did; None where there is none."""
+        row = self.connection.execute(
+            "SELECT night, record FROM result WHERE checkpoint = ? AND benchmark = ? AND setting = ? "
+            "AND complete AND outcome != 'regression' AND night < ? "
+            "ORDER BY outcome = 'pass' DESC, night DESC LIMIT 1",
+            (result.checkpoint, result.benchmark, result.setting, before),
+        ).fetchone()
+        return (row[0], msgspec.json.decode(row[1], type=Result)) if row else None
+
+    def same_texts(self, before: int, result: Result) -> str:
+        """The label of the first earlier night of a line whose responses are these, or nothing."""
+        row = self.connection.execute(
+            "SELECT label FROM result JOIN night ON night.id = night "
+            "WHERE checkpoint = ? AND benchmark = ? AND setting = ? AND texts = ? AND night < ? "
+            "ORDER BY night LIMIT 1",
+            (result.checkpoint, result.benchmark, result.setting, result.texts, before),
+        ).fetchone()
+        return row[0] if row else ""
 
     def last_setting(self, before: int, result: Result) -> str | None:
         """The digest of the setting of the last complete night of a line; None where there is none."""

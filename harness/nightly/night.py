@@ -11,7 +11,7 @@ from importlib.metadata import version
 from harness.batch import BatchPending
 from harness.discover import suggestion
 from harness.errors import HarnessError, UsageError
-from harness.nightly.asking import Test
+from harness.nightly.asking import Evaluation
 from harness.nightly.config import Gate
 from harness.nightly.gate import Outcome, Rule, level_of
 from harness.nightly.history import History, Night, Result
@@ -35,7 +35,7 @@ class Over:
 
 
 def run_night(
-    runner_of: RunnerOf, history: History, night: Night, run: str, tests: Sequence[Test], gate: Gate
+    runner_of: RunnerOf, history: History, night: Night, run: str, tests: Sequence[Evaluation], gate: Gate
 ) -> Over:
     """Asks what is missing of a night, judges all of it and records it. Results that are complete stand.
 
@@ -75,7 +75,7 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
 # Asking -------------------------------------------------------------------------------------
 
 
-def ask_all(runner_of: RunnerOf, run: str, tests: Sequence[Test]) -> dict[str, str]:
+def ask_all(runner_of: RunnerOf, run: str, tests: Sequence[Evaluation]) -> dict[str, str]:
     """Builds the evaluations, checkpoint by checkpoint; why each that is not complete is not, by line.
 
     Where one of a checkpoint's fails, each of the others has a turn of its own.
@@ -95,7 +95,7 @@ def ask_all(runner_of: RunnerOf, run: str, tests: Sequence[Test]) -> dict[str, s
     return failures
 
 
-def attempt(runner: Runner, run: str, tests: Iterable[Test]) -> str:
+def attempt(runner: Runner, run: str, tests: Iterable[Evaluation]) -> str:
     """Builds some evaluations together. What kept one of them from its end, or nothing."""
     try:
         runner.build(run, {test.label: test.mark for test in tests if test.mark is not None})
@@ -107,7 +107,7 @@ def attempt(runner: Runner, run: str, tests: Iterable[Test]) -> str:
     return ""
 
 
-def responses(store: RunStore, tests: Iterable[Test]) -> int:
+def responses(store: RunStore, tests: Iterable[Evaluation]) -> int:
     """How many responses stand in the directories of these evaluations."""
     return sum(count_rows(store.path(test.mark.asked) / ROWS) for test in tests if test.mark is not None)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.evaluate import Mark, asked_counts
-from harness.nightly.asking import Test, digest_of, setting_of
+from harness.nightly.asking import Evaluation, digest_of, setting_of
 from harness.nightly.gate import Judged, Rule, judge
 from harness.nightly.history import Concluded, Counted, Flip, History, Night, Result
 from harness.rows import key_of, read_rows
@@ -38,7 +38,7 @@ def stands(history: History, night: Night, result: Result) -> Concluded:
     return result, counts, dict(history.setting(result.setting))
 
 
-def concluded(test: Test, store: RunStore, failure: str, by: Judging) -> Concluded:
+def concluded(test: Evaluation, store: RunStore, failure: str, by: Judging) -> Concluded:
     """The result of one test, complete or not; `failure` is what kept it from its end, if anything did."""
     if test.mark is None or failure:
         return unfinished(test, test.missing or failure), [], {}
@@ -71,7 +71,7 @@ def concluded(test: Test, store: RunStore, failure: str, by: Judging) -> Conclud
     return judged(result, counts, setting, test.mark.asked.drawn.temperature, by), counts, setting
 
 
-def unfinished(test: Test, failure: str) -> Result:
+def unfinished(test: Evaluation, failure: str) -> Result:
     """What is known of a test that has no responses to count."""
     return Result(
         checkpoint=test.checkpoint,
@@ -97,7 +97,7 @@ def judged(
     nights = by.history.baseline_nights(by.night.id, result, by.most)
     result = replace(result, changed=tuple(new_history(result, setting, nights, by)))
     if temperature > 0:
-        result = replace(result, replayed=replayed(result, nights, by.history))
+        result = replace(result, replayed=by.history.same_texts(by.night.id, result))
     if not result.complete:
         return replace(
             result, judged=Judged(outcome="inconclusive", reason=incomplete(result), nights=len(nights))
@@ -106,14 +106,16 @@ def judged(
     baseline = by.history.baseline(nights, result, questions)
     right = np.array([one.correct for one in counts], dtype=np.float64)
     told = judge(baseline, right, result.draws, by.rule)
-    last = last_good(nights, result, by.history)
-    if last is None:
+    good = by.history.last_good(by.night.id, result)
+    if good is None or not baseline.nights:
         return replace(result, judged=told)
+    night, before = good
+    last = by.history.counted(night, result.checkpoint, result.benchmark)
     return replace(
         result,
         judged=told,
-        flips=tuple(flips(counts, baseline.right / (baseline.nights * result.draws), last[1])),
-        changed=tuple(changes(last[0], result)),
+        flips=tuple(flips(counts, baseline.right / (baseline.nights * result.draws), last)),
+        changed=tuple(changes(before, result)),
     )
 
 
@@ -140,22 +142,6 @@ def new_history(result: Result, setting: dict[str, Any], nights: Sequence[int], 
         return
     for difference in differences(by.history.setting(before), setting):
         yield f"a new history begins: {difference}"
-
-
-def replayed(result: Result, nights: Sequence[int], history: History) -> str:
-    """The earlier night that has exactly these texts, by its label."""
-    return next((label for label, one in history.results_of(nights, result) if one.texts == result.texts), "")
-
-
-def last_good(nights: Sequence[int], result: Result, history: History) -> tuple[Result, list[Counted]] | None:
-    """The last night of the baseline that passed, or its last where none did."""
-    found = list(history.results_of(nights, result))
-    if not found:
-        return None
-    passed = [night for night, (_, one) in zip(nights, found, strict=True) if one.judged.outcome == "pass"]
-    night = passed[-1] if passed else nights[-1]
-    counts = history.counted(night, result.checkpoint, result.benchmark)
-    return found[list(nights).index(night)][1], counts
 
 
 def flips(counts: Sequence[Counted], means: Array, last: Sequence[Counted]) -> Iterator[Flip]:
