@@ -25,8 +25,9 @@ from harness.sandboxes.pool import Channel, Pool, guest_settings, guest_source
 
 REMEDY = "or install bubblewrap (Debian: apt-get install bubblewrap) and Python 3.11"
 FIRST_UID = 2**30
-"""Above every account. The rest is this process's number and a count, so that no two harnesses share a
-user, whose processes the kernel counts together."""
+"""Above every account. The rest is this process's number and a count, so that no two sandboxes share a
+user, whose processes the kernel counts together: a fork bomb in one would leave no thread to the other."""
+NUMBERS = itertools.count()
 WHICH_PYTHON = (
     "import sys; print(sys.version_info[:2] == (3, 11), sys._base_executable, sys.base_prefix, sep=chr(10))"
 )
@@ -44,7 +45,6 @@ class BubblewrapSandbox:
             raise SandboxError(f"bubblewrap cannot run programs here: {missing}", REMEDY)
         self.settings = machine.sandbox
         self.packages = image.installed_packages("3.11", say)
-        self.uids = (FIRST_UID + os.getpid() % 2**22 * 2**8 + number % 2**8 for number in itertools.count())
         self.pool = Pool(self.start, self.settings.workers, REMEDY, say)
 
     def run(
@@ -58,7 +58,7 @@ class BubblewrapSandbox:
     def start(self) -> Channel:
         """A namespace whose guest has been started; run by root, each has a uid of its own."""
         settings = guest_settings(
-            uid=next(self.uids) if os.getuid() == 0 else 0,
+            uid=FIRST_UID + os.getpid() % 2**22 * 2**8 + next(NUMBERS) % 2**8 if os.getuid() == 0 else 0,
             memory=self.settings.memory_mb * 2**20,
             processes=self.settings.processes,
         )

@@ -25,6 +25,8 @@ from harness.sandboxes.pool import Channel, OutOfMemory, Pool, guest_settings, g
 REMEDY = "start Docker (as root on Debian: docker/start-engine.sh), or join its group"
 LABEL = "dasd-harness"
 TMP = "rw,noexec,nosuid,nodev,size=64m,nr_inodes=4096,mode=1777"
+RUNTIME_THREADS = 512
+"""What another runtime may have beside the program: gVisor's kernel is a process of many threads."""
 HIDDEN = "ro,noexec,nosuid,nodev,size=4k,mode=0555"
 """Over /sys/kernel, which tells addresses of the host's kernel."""
 
@@ -79,7 +81,7 @@ class DockerSandbox:
             "security_opt": ["no-new-privileges"],
             "mem_limit": memory,
             "memswap_limit": memory,
-            "pids_limit": self.settings.processes,
+            "pids_limit": self.settings.processes + (RUNTIME_THREADS if self.settings.runtime else 0),
             "working_dir": "/tmp",  # noqa: S108
             "environment": {"OMP_NUM_THREADS": "1", "NUMBA_CACHE_DIR": "/tmp", "HOME": "/tmp"},  # noqa: S108
             "log_config": {"type": "none"},

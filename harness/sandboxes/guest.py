@@ -653,9 +653,6 @@ def clean() -> str:
         return "files in /tmp"
     if os.path.isdir("/dev/mqueue") and os.listdir("/dev/mqueue"):
         return "a message queue"
-    for kind in ("shm", "sem", "msg"):
-        if read_file(f"/proc/sysvipc/{kind}").count(b"\n") > 1:
-            return f"System V {kind}"
     if os.getpriority(os.PRIO_PROCESS, 0) != 0 or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return "another priority"
     return "another processor mask" if os.sched_getaffinity(0) != PROCESSORS else ""

@@ -17,6 +17,9 @@ NUMBER, ARCHITECTURE, FIRST_ARGUMENT, SECOND_ARGUMENT = 0, 4, 16, 24
 X32 = 0x40000000
 NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
+OWNER_COMMANDS = (8, 10, 15)
+OWNER_REQUESTS = (0x8901, 0x8902)
+"""fcntl's F_SETOWN, F_SETSIG, F_SETOWN_EX; ioctl's FIOSETOWN, SIOCSPGRP: who gets a descriptor's signals."""
 FAMILIES = (1, 2, 10, 16)
 """AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK, which Python's own modules try. There is no network."""
 
@@ -32,13 +35,17 @@ SAME_NUMBERS = {
 class Processor:
     """One architecture: its AUDIT_ARCH, the calls refused whatever their arguments, and those looked into.
 
-    `own` calls take a process first and may name only the caller (0). Numbers: Linux's syscall tables.
+    `own` calls take a process first and may name only the caller (0); `signals` may not name process 1, the
+    guest, which Linux itself shields and other kernels (gVisor) may not. Numbers: Linux's syscall tables.
     """
 
     arch: int
     refused: dict[str, int]
     own: dict[str, int]
+    signals: dict[str, int]
     setpriority: int
+    fcntl: int
+    ioctl: int
     clone: int
     clone3: int
     socket: int
@@ -64,7 +71,8 @@ X86_64 = Processor(
         "prlimit64": 302, "sched_setparam": 142, "sched_setscheduler": 144, "sched_setattr": 314,
         "sched_setaffinity": 203,
     },
-    setpriority=141, clone=56, clone3=435, socket=41, other_abi=True,
+    signals={"kill": 62, "tkill": 200, "tgkill": 234, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297},
+    setpriority=141, fcntl=72, ioctl=16, clone=56, clone3=435, socket=41, other_abi=True,
 )  # fmt: skip
 
 AARCH64 = Processor(
@@ -86,7 +94,8 @@ AARCH64 = Processor(
         "prlimit64": 261, "sched_setparam": 118, "sched_setscheduler": 119, "sched_setattr": 274,
         "sched_setaffinity": 122,
     },
-    setpriority=140, clone=220, clone3=435, socket=198,
+    signals={"kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240},
+    setpriority=140, fcntl=25, ioctl=29, clone=220, clone3=435, socket=198,
 )  # fmt: skip
 
 
@@ -141,6 +150,11 @@ def block(processor: Processor) -> bytes:
     made.add(EQUAL, processor.clone3, "absent")
     for number in processor.own.values():
         made.look(number, (EQUAL, 0, "", "refuse"))
+    for number in processor.signals.values():
+        made.look(number, (EQUAL, 1, "refuse", ""))
+    for number, requests in ((processor.fcntl, OWNER_COMMANDS), (processor.ioctl, OWNER_REQUESTS)):
+        owning = [(EQUAL, request, "refuse", "") for request in requests]
+        made.look(number, *owning, argument=SECOND_ARGUMENT)
     made.look(processor.clone, (ANY_BIT, NEW_NAMESPACES, "refuse", ""))
     families = [(EQUAL, family, "allow", "") for family in FAMILIES[:-1]]
     made.look(processor.socket, *families, (EQUAL, FAMILIES[-1], "", "refuse"))

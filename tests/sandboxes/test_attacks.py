@@ -129,12 +129,21 @@ def filtered(arch: int, number: int, *arguments: int) -> int:
 @pytest.mark.parametrize("processor", [seccomp.X86_64, seccomp.AARCH64], ids=["x86_64", "aarch64"])
 def test_the_filter_refuses_what_it_names_and_lets_the_rest_be(processor: seccomp.Processor) -> None:
     arch, looked_into = processor.arch, {processor.clone, processor.clone3, processor.socket}
-    looked_into |= {processor.setpriority, *processor.own.values()}
+    looked_into |= {processor.setpriority, processor.fcntl, processor.ioctl}
+    looked_into |= {*processor.own.values(), *processor.signals.values()}
     refused = set(processor.refused.values())
     assert {filtered(arch, number) for number in refused} == {REFUSED}
     assert {filtered(arch, number) for number in set(range(460)) - refused - looked_into} == {seccomp.ALLOW}
     assert {filtered(arch, number, 1) for number in processor.own.values()} == {REFUSED}
     assert {filtered(arch, number, 0) for number in processor.own.values()} == {seccomp.ALLOW}
+    assert {filtered(arch, number, 1, 9) for number in processor.signals.values()} == {REFUSED}
+    assert {filtered(arch, number, 2, 9) for number in processor.signals.values()} == {seccomp.ALLOW}
+    assert [filtered(arch, processor.fcntl, 0, command) == REFUSED for command in (8, 1, 3)] == [
+        True,
+        False,
+        False,
+    ]
+    assert filtered(arch, processor.ioctl, 0, 0x8901) == REFUSED
     allowed = {family for family in range(50) if filtered(arch, processor.socket, family) == seccomp.ALLOW}
     assert allowed == set(seccomp.FAMILIES)
     assert filtered(arch, processor.clone, 0x10000011) == REFUSED

@@ -3,10 +3,12 @@
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 from harness.grading.code import CodeTest, grade_program
-from harness.sandboxes import Limits, Outcome, Program, Sandbox
+from harness.sandboxes import Limits, Outcome, Program, Sandbox, open_sandbox
+from tests.sandboxes.conftest import settings
 
 QUICK = Limits(seconds=2)
 
@@ -105,7 +107,7 @@ def test_guest_can_be_neither_killed_nor_read_nor_traced(sandbox: Sandbox) -> No
     code = """
 import ctypes, os, posix, signal
 for number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-    posix.kill(1, number)
+    ctypes.CDLL(None).kill(1, number)
 for path in ("/proc/1/mem", "/proc/1/environ", "/proc/1/fd/0"):
     try:
         open(path, "rb")
@@ -267,3 +269,21 @@ except ImportError:
 """
     outcome = run(sandbox, code, Limits(seconds=60))
     assert outcome.output.split() == ["2.2.5", "1.15.2", "1.13.1", "3.4.2", "2.2.3", "absent"]
+
+
+def test_a_fork_bomb_leaves_its_processes_to_another_sandbox(sandbox: Sandbox) -> None:
+    bomb = (
+        "import posix, time\nfor _ in range(100):\n    try:\n        posix.fork() or time.sleep(60)\n"
+        "    except OSError:\n        pass\ntime.sleep(60)"
+    )
+    threads = (
+        "import threading, time\neach = [threading.Thread(target=time.sleep, args=(0.1,)) "
+        "for _ in range(8)]\nfor thread in each:\n    thread.start()\nprint(len(each))"
+    )
+    with closing(open_sandbox(settings(sandbox.name), print)) as other, ThreadPoolExecutor(1) as beside:
+        assert run(other, "print(1)").status == "ok"
+        bombed = beside.submit(run, sandbox, bomb, Limits(seconds=3))
+        outcomes = []
+        while not bombed.done():
+            outcomes.append(run(other, threads, Limits(seconds=30)).output)
+        assert set(outcomes) == {"8\n"}
