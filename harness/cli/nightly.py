@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from harness.nightly.gate import Outcome
     from harness.nightly.history import History
 
+INCONCLUSIVE = 2
+
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
@@ -52,47 +54,50 @@ def nightly(
     Exits with 0 (pass), 1 (regression) or 2 (inconclusive: too little history, or something broke on the
     way). The gate is our own history; published values are shown beside it.
     """
-    from harness.cli.nights import Work, dry_run
-    from harness.nightly import EXIT_CODES
-    from harness.nightly.config import load_nightly
-    from harness.nightly.history import History
-    from harness.nightly.night import accept
-    from reports.nightly import print_history
+    with never_a_regression():
+        from harness.cli.nights import Work, dry_run
+        from harness.nightly.config import load_nightly
+        from harness.nightly.gate import EXIT_CODES
+        from harness.nightly.history import History
+        from harness.nightly.night import accept
+        from reports.nightly import print_history
 
-    if sum((show, trying, accepting)) > 1 or (lines and not accepting) or (wanted and again):
-        raise UsageError(
-            "these options do not go together",
-            "One of --show, --dry-run and --accept; --line with --accept; --night or --again.",
-        )
-    work = Work(config=load_nightly(config), file=config, runs=runs, data=data, machine=machine)
-    with never_a_regression(), closing(History(work.history)) as history:
-        if show:
-            print_history(history.nights(work.config.name))
-        elif trying:
-            print(*dry_run(work, history, wanted, again), sep="\n")
-        elif accepting:
-            print(*accept(history, work.config.name, lines), sep="\n")
-        else:
-            sys.exit(EXIT_CODES[asked(work, history, wanted, again, as_document)])
+        if sum((show, trying, accepting)) > 1 or (lines and not accepting) or (wanted and again):
+            raise UsageError(
+                "these options do not go together",
+                "One of --show, --dry-run and --accept; --line with --accept; --night or --again.",
+            )
+        work = Work(config=load_nightly(config), file=config, runs=runs, data=data, machine=machine)
+        with closing(History(work.history)) as history:
+            if show:
+                print_history(history.nights(work.config.name))
+            elif trying:
+                print(*dry_run(work, history, wanted, again), sep="\n")
+            elif accepting:
+                print(*accept(history, work.config.name, lines), sep="\n")
+            else:
+                sys.exit(EXIT_CODES[asked(work, history, wanted, again, as_document)])
 
 
 @contextmanager
 def never_a_regression() -> Iterator[None]:
-    """Whatever breaks makes the night inconclusive: exit code 1 is kept for scores that fell."""
-    from harness.batch import BatchPending
-    from harness.nightly import Undecided
+    """Whatever breaks makes the night inconclusive: exit code 1 is kept for scores that fell.
 
+    Imports are inside as well: a half-installed harness is no regression either.
+    """
     try:
         yield
-    except (UsageError, BatchPending, Undecided, click.ClickException, click.Abort):
+    except (click.ClickException, click.Abort):
         raise
     except HarnessError as error:
-        raise Undecided(error.message, error.remedy) from error
-    except Exception as error:
+        if error.exit_code != HarnessError.exit_code:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(INCONCLUSIVE)
+    except Exception as error:  # noqa: BLE001  Python's own exit code for it would be 1
         traceback.print_exc()
-        raise Undecided(
-            f"the harness itself failed: {error}", "Nothing of this night counts; run it again."
-        ) from error
+        click.echo(f"error: the harness itself failed: {error}\nNothing of this night counts.", err=True)
+        sys.exit(INCONCLUSIVE)
 
 
 def asked(work: "Work", history: "History", wanted: str | None, again: bool, as_document: bool) -> "Outcome":

@@ -17,7 +17,6 @@ from harness.discover import find_engine, suggestion
 from harness.errors import HarnessError, UsageError
 from harness.hub import Served, checkpoint, local_checkpoint
 from harness.models import Known, find_model, recipe_named
-from harness.nightly import Undecided
 from harness.nightly.asking import Evaluation, Evaluations, choose_label, mark_tonight
 from harness.nightly.config import Asked, Nightly
 from harness.nightly.history import History
@@ -64,13 +63,13 @@ class Work:
 
 @contextmanager
 def alone(work: Work) -> Iterator[None]:
-    """Around a night: no other process works on one of this name. Raises Undecided where one does."""
+    """Around a night: no other process works on one of this name. Raises HarnessError where one does."""
     work.history.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work.history.with_name(f".{work.history.name}.{work.config.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise Undecided(
+        raise HarnessError(
             f"another process is at work on a night of {work.config.name!r}",
             "Its outcome counts. Where two are meant, give one of them another name in its file.",
         ) from error

@@ -8,7 +8,6 @@ Everything else has a default. Paths are relative to the file.
 """
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from harness.discover import suggestion
 from harness.errors import UsageError
 from harness.nightly.gate import Outcome
 from harness.recipe import checked_name
+from harness.toml import table_in
 
 Positive = Annotated[float, Meta(gt=0)]
 Chance = Annotated[float, Meta(gt=0, lt=0.5)]
@@ -101,14 +101,14 @@ def load_nightly(file: Path) -> Nightly:
     Raises UsageError that names the setting which is unknown, or what is wrong with it.
     """
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = table_in(file.read_bytes())
         found = msgspec.convert(table, Nightly)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}", "A minimal one stands in docs/nightly.md.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: {error}") from error
     except msgspec.ValidationError as error:
         raise UsageError(f"{file}: {explained(str(error))}") from error
+    except ValueError as error:
+        raise UsageError(f"{file}: {error}") from error
     found = msgspec.structs.replace(found, name=checked_name(found.name or file.stem))
     return checked(found, file)
 
@@ -137,7 +137,7 @@ def checked(found: Nightly, file: Path) -> Nightly:
     return found
 
 
-FIELD = re.compile(r"unknown field `(?P<field>.*)`(?: - at `\$\.?(?P<table>\w*).*`)?$")
+FIELD = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<table>\w*).*`)?$")
 
 
 def explained(message: str) -> str:

@@ -27,6 +27,7 @@ import numpy as np
 from harness.statistics import POINTS, Array
 
 Outcome = Literal["pass", "regression", "inconclusive"]
+EXIT_CODES: dict[Outcome, int] = {"pass": 0, "regression": 1, "inconclusive": 2}
 Night = TypeVar("Night")
 
 POWER = 0.8
