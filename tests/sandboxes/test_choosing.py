@@ -183,3 +183,12 @@ def test_an_image_that_cannot_run_the_guest_is_an_error_of_the_sandbox() -> None
     with pytest.raises(SandboxError):
         sandbox.run(Program(code="print(1)"), [""], Limits())
     sandbox.close()
+
+
+def test_a_runtime_that_the_engine_does_not_know_is_an_error_that_names_it() -> None:
+    needs("docker")
+    machine = Machine(sandbox=SandboxSettings(name="docker", runtime="no-such-runtime"))
+    sandbox = open_sandbox(machine, print)
+    with pytest.raises(SandboxError, match="no-such-runtime"):
+        sandbox.run(Program(code="print(1)"), [""], Limits())
+    sandbox.close()
