@@ -23,6 +23,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from harness.client import excerpt, proxy_for
 from harness.errors import ServerError
 from harness.files import UNREADABLE, write_json
+from harness.secrets import Masking, masked_bytes
 
 Told = TypeVar("Told")
 
@@ -238,11 +239,13 @@ class BatchApi:
         try:
             async with self.session.request(method, f"{self.base_url}{path}", json=json, data=data) as answer:
                 if into is not None and answer.status < 400:
+                    masking = Masking(self.api_key)
                     with into.open("wb") as file:
                         async for piece in answer.content.iter_any():
-                            file.write(piece)
+                            file.write(masking.of(piece.decode("latin-1")).encode("latin-1"))  # bytes as such
+                        file.write(masking.rest().encode("latin-1"))
                     return b""
-                body = await answer.read()
+                body = masked_bytes(await answer.read(), self.api_key)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Busy(f"{type(error).__name__}: {error}") from error
         if answer.status == 429 or answer.status >= 500:

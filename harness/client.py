@@ -27,6 +27,7 @@ from harness.completion import Completion
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
 from harness.files import UNREADABLE
+from harness.secrets import SURELY, Masking, hidden, masked, masked_bytes
 from harness.stream import DEAF, LARGEST_ANSWER, STREAMED, BrokenStream, Listener, listened
 from harness.types import Sampling
 
@@ -175,8 +176,8 @@ class Client:
         try:
             async with self.session.post(url, data=BytesPayload(data, content_type=JSON)) as answer:
                 if answer.status == 200 and answer.headers.get("Content-Type", "").startswith(EVENT_STREAM):
-                    return accepted(await listened(answer.content.iter_any(), listener), self.endpoint)
-                body = await read_whole(answer, self.endpoint)
+                    return accepted(await self.listened(answer, listener), self.endpoint)
+                body = masked_bytes(await read_whole(answer, self.endpoint), self.endpoint.api_key)
                 if answer.status != 200:
                     raise self.failed(answer, body)
         except BrokenStream as error:
@@ -184,6 +185,16 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(f"{type(error).__name__}: {error}") from error
         return understood(body, self.endpoint)
+
+    async def listened(self, answer: aiohttp.ClientResponse, listener: Listener) -> Completion:
+        """A streamed answer, without the key where the server sends it back."""
+        key = self.endpoint.api_key
+        if not key:
+            return await listened(answer.content.iter_any(), listener)
+        try:
+            return without(key, await listened(answer.content.iter_any(), Keyless(listener, key)))
+        except BrokenStream as error:
+            raise BrokenStream(hidden(str(error), [key])) from None
 
     def failed(self, answer: aiohttp.ClientResponse, data: bytes) -> Exception:
         """What an answer other than 200 means. Where the server is busy, nobody asks until it wishes."""
@@ -211,6 +222,30 @@ class Client:
                     f"for {name}={getattr(sampling, name)}; this engine samples as it was started",
                     "acquire a server for each sampling setting",
                 )
+
+
+class Keyless:
+    """A listener that hears everything but the key that the server was sent."""
+
+    def __init__(self, listener: Listener, key: str) -> None:
+        self.listener, self.masking = listener, Masking(key)
+
+    def begin(self) -> None:
+        self.listener.begin()
+
+    def hear(self, text: str) -> None:
+        if told := self.masking.of(text):
+            self.listener.hear(told)
+
+
+def without(key: str, completion: Completion) -> Completion:
+    """The completion without the key in its texts."""
+    for choice in completion.choices:
+        choice.text = choice.text and masked(choice.text, key, SURELY)
+        if (message := choice.message) is not None:
+            message.content = message.content and masked(message.content, key, SURELY)
+            message.reasoning = message.reasoning and masked(message.reasoning, key, SURELY)
+    return completion
 
 
 def understood(data: bytes, endpoint: Endpoint) -> Completion:

@@ -1,9 +1,12 @@
 """Errors that a user can act on. Each says what happened, what was expected and what to do.
 
-The command line prints `message` and `remedy`, never a traceback, and exits with `exit_code`.
+The command line prints `message` and `remedy`, never a traceback, and exits with `exit_code`. Neither holds a
+secret: what a server or a library said may be part of them.
 """
 
 from typing import ClassVar
+
+from harness.secrets import hidden
 
 
 class HarnessError(Exception):
@@ -12,9 +15,9 @@ class HarnessError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = hidden(message)
+        self.remedy = hidden(remedy)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.remedy}" if self.remedy else self.message

@@ -31,6 +31,7 @@ from harness.grading.choices import gold_letter
 from harness.grading.code import CodeTest
 from harness.machine import Machine, SandboxSettings
 from harness.sandboxes.bubblewrap import SYSTEM_FOLDERS, kept
+from harness.secrets import without_secrets
 from harness.setup import LIGHTEVAL, environment_python
 from harness.types import Generation, Question
 
@@ -213,7 +214,11 @@ class LinedProcess:
             stdout=subprocess.PIPE,
             stderr=self.complaints,
             cwd=self.folder.name,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+            env={
+                **without_secrets(os.environ),
+                "HF_HUB_OFFLINE": "1",
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            },
         )
 
     def send(self, value: dict[str, Any]) -> None:

@@ -34,6 +34,7 @@ from harness.engines import OPENAI_PARAMETERS, Engine
 from harness.engines.remote import Remote
 from harness.errors import HarnessError, ServerError
 from harness.machine import Machine
+from harness.secrets import without_secrets
 from harness.stream import Uncounted
 from harness.types import Message, Sampling
 
@@ -42,7 +43,6 @@ PORT_ATTEMPTS = 4
 POLL = 0.25
 TAIL_LINES = 20
 MARK = "DASD_HARNESS_SERVER"
-SECRETS = ("HARNESS_API_KEY", "RAY_AUTH_TOKEN", "VLLM_API_KEY")  # a foreign VLLM_API_KEY would lock us out
 ALWAYS_PASSED = ("PYTHONUNBUFFERED", "CUDA_VISIBLE_DEVICES")
 
 
@@ -396,12 +396,17 @@ def supervised(command: list[str], grace: float = GRACE) -> list[str]:
 
 
 def server_environment(engine: Engine, machine: Machine, mark: str) -> dict[str, str]:
-    """The harness's environment without what would lead the server into our own packages, or tell
-    it a key that is not its own."""
-    keys = {settings.api_key_env for settings in (machine.engine("remote"), *machine.engines.values())}
-    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", *SECRETS, *keys}
-    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    """The harness's environment without what would lead the server into our own packages, and without
+    secrets: it reads a local folder and needs none. A foreign VLLM_API_KEY would even lock us out."""
+    kept = without_secrets(os.environ, key_names(machine))
+    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
+        kept.pop(name, None)
     return {**kept, **engine.environment(machine), "PYTHONUNBUFFERED": "1", MARK: mark}
+
+
+def key_names(machine: Machine) -> set[str]:
+    """The variables that machine.toml names for keys of servers elsewhere."""
+    return {settings.api_key_env for settings in (machine.engine("remote"), *machine.engines.values())}
 
 
 def free_port(wanted: int) -> int:

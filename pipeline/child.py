@@ -18,6 +18,7 @@ import msgspec
 from harness import errors
 from harness.errors import HarnessError, StageError
 from harness.progress import Counter, Progress
+from harness.secrets import without_secrets
 from harness.serve import supervised
 
 ROOT = Path(__file__).parents[1]
@@ -97,7 +98,7 @@ def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors_go_here,
-            env={**os.environ, "PYTHONPATH": paths},
+            env={**without_secrets(os.environ), "PYTHONPATH": paths},
             start_new_session=True,
         )
     assert process.stdin is not None

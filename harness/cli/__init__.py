@@ -11,6 +11,7 @@ import click
 from harness.cli.ending import EXIT_CODES, end_on_sigterm
 from harness.cli.group import Lazy
 from harness.errors import HarnessError, UsageError
+from harness.secrets import keep_crashes_quiet
 
 COMMANDS = {
     "list": "harness.cli.listing:list_",
@@ -51,6 +52,7 @@ def cli() -> None:
 def main() -> None:
     """Entry point: errors as one line and a remedy, never a traceback for what a user can mend."""
     end_on_sigterm()
+    keep_crashes_quiet()
     try:
         cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):

@@ -18,6 +18,7 @@ from harness.container import in_image
 from harness.errors import ServerError
 from harness.hardware import ROOM, gpus_to_hold, hardware
 from harness.machine import Machine
+from harness.secrets import without_secrets
 from harness.setup import environment_python
 from harness.types import Sampling
 
@@ -256,5 +257,8 @@ def image_version(image: str, packages: tuple[str, ...]) -> str:
 
 
 def told_version(python: list[str], packages: tuple[str, ...]) -> str:
-    done = subprocess.run([*python, "-c", VERSION, *packages], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*python, "-c", VERSION, *packages],
+        env=without_secrets(os.environ), capture_output=True, text=True, check=False,
+    )  # fmt: skip
     return done.stdout.strip()

@@ -23,6 +23,7 @@ from harness.evaluate import conversation
 from harness.files import write_json, write_rows, write_whole
 from harness.machine import Machine
 from harness.rows import read_rows
+from harness.secrets import SECRET_NAMES
 from harness.serve import supervised
 from harness.setup import environment_python
 from harness.store import Context
@@ -56,7 +57,7 @@ HIDDEN = "|".join(
         "^(NNODES|NODE_RANK|MASTER_ADDR|MASTER_PORT|NPROC_PER_NODE|MAX_RESTARTS|RDZV_ID|MIN_NNODES)$",
         "^(MAX_NNODES|RANK|WORLD_SIZE|((LOCAL|GROUP|ROLE)_(RANK|WORLD_SIZE))|GROUP_WORLD_SIZE|ROLE_NAME)$",
         "^(PET|TORCHELASTIC|ACCELERATE|OMPI_COMM|PMI|MV2_COMM)_",
-        "TOKEN|SECRET|API_KEY|PASSWORD|CREDENTIAL",
+        SECRET_NAMES,
     )
 )
 
