@@ -18,7 +18,6 @@ lenient verdict is the official behaviour: the rule on the whole text.
 
 import base64
 import hashlib
-import json
 import pickletools
 import struct
 import zlib
@@ -33,6 +32,7 @@ import msgspec
 
 from harness.benchmark import Benchmark, Variation, grading_setting
 from harness.errors import DataError, SandboxError, UsageError
+from harness.files import UNREADABLE
 from harness.grading.code import CodeTest, CodeVerdict, extract_code, grade_program
 from harness.hub import find_file, find_local, read_jsonl
 from harness.sandboxes import Limits, Sandbox, StdinMode
@@ -284,6 +284,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
+class Metadata(msgspec.Struct):
+    """Of a problem: the method that is called, none where the program reads stdin."""
+
+    func_name: str | None = None
+
+
 def question(row: Mapping[str, str], prompt: str, partial: bool = False) -> Question:
     """A question from a row of the original schema. Raises DataError that names the row.
 
@@ -293,9 +299,9 @@ def question(row: Mapping[str, str], prompt: str, partial: bool = False) -> Ques
     if absent := [column for column in COLUMNS if not isinstance(row.get(column), str)]:
         raise DataError(f"LiveCodeBench row {name!r}: no text in column {absent[0]!r}")
     try:
-        function = json.loads(row["metadata"]).get("func_name")
-        json.loads(row["public_test_cases"])
-    except (ValueError, AttributeError) as error:
+        function = msgspec.json.decode(row["metadata"], type=Metadata).func_name
+        msgspec.json.decode(row["public_test_cases"])
+    except (ValueError, *UNREADABLE) as error:
         raise DataError(f"LiveCodeBench row {name!r}: {error}") from error
     return Question(
         id=name,

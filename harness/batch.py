@@ -266,8 +266,7 @@ def pose(request: Request, endpoint: Endpoint) -> Posed:
 
 def answers(folder: Path) -> Answers:
     """Where each answer stands; of several the last that is a completion, or the last."""
-    record = folder / COLLECTED
-    before = frozenset(msgspec.json.decode(record.read_bytes(), type=list[str]) if record.exists() else ())
+    before = taken_into_account(folder / COLLECTED)
     places: dict[str, Place] = {}
     whole: set[str] = set()
     fresh: set[str] = set()
@@ -288,6 +287,14 @@ def answers(folder: Path) -> Answers:
         files.append(f"{path.name} {digest.hexdigest()}")
         fresh |= ids if files[-1] not in before else set()
     return Answers(places=places, fresh=frozenset(fresh - {""}), files=files)
+
+
+def taken_into_account(record: Path) -> frozenset[str]:
+    """The files of answers that an earlier look saw. Where that cannot be read, all of them are new."""
+    try:
+        return frozenset(msgspec.json.decode(record.read_bytes(), type=list[str]))
+    except (FileNotFoundError, *UNREADABLE):
+        return frozenset()
 
 
 def lines_of(path: Path) -> Iterator[tuple[Place, bytes]]:

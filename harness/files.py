@@ -3,8 +3,13 @@
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
+
+from harness.errors import DataError
+
+T = TypeVar("T")
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are not what they should be. Bad UTF-8 in a string is no MsgspecError,
@@ -41,6 +46,17 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
         aside.rename(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def read_json(path: Path, kind: type[T], remedy: str) -> T:
+    """The JSON document of a file that somebody may have changed, cut or moved.
+
+    Raises DataError, with the remedy, where it is none of this kind, and OSError where it cannot be read.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except UNREADABLE as error:
+        raise DataError(f"{path} cannot be understood: {error}", remedy) from error
 
 
 def write_json(path: Path, value: object) -> None:

@@ -26,12 +26,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 from filelock import FileLock
 
 from harness.errors import DataError, UsageError
-from harness.files import write_json, write_whole
+from harness.files import read_json, write_json, write_whole
 from harness.hubs import HubFailure, HubName, HuggingFace, Kind, hub_named
 from harness.stage import Json, Stage, described
 
@@ -39,8 +40,11 @@ if TYPE_CHECKING:
     from harness.machine import Machine
     from harness.store import Context
 
+T = TypeVar("T")
+
 UNPINNED = "unpinned"
 LOCK = Path("harness.lock")
+UNLOCKED = "Restore it, or remove it and run again: what is read then is locked anew."
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 SHARD = re.compile(r"(.*)-\d{5}-of-(\d{5})\.")
@@ -84,14 +88,17 @@ def check_rows(name: str, rows: Mapping[str, str], pinned: Mapping[str, str], wh
 
 def read_jsonl(path: Path) -> Iterable[dict[str, Any]]:
     """The objects of a JSON-lines file. Raises DataError that names the broken line."""
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                yield json.loads(line)
-            except ValueError as error:
+                row = json.loads(line.decode("utf-8"))
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}, line {number}: not JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise DataError(f"{path}, line {number}: not an object but {type(row).__name__}")
+            yield row
 
 
 @dataclass(frozen=True)
@@ -104,17 +111,22 @@ class Lock:
     def read(self) -> dict[str, dict[str, Any]]:
         if not self.path.exists():
             return {}
-        loaded: dict[str, dict[str, Any]] = json.loads(self.path.read_bytes())
-        return loaded
+        return read_json(self.path, dict[str, dict[str, Any]], UNLOCKED)
 
     def revision(self, repo: str) -> str | None:
-        found: str | None = self.read().get(repo, {}).get("revision")
-        return found
+        return self.told(repo, "revision", str)
 
     def files(self, repo: str, commit: str) -> list[str] | None:
         """The names of all files at a commit; None where they were never listed."""
-        found: list[str] | None = self.read().get(repo, {}).get(files_entry(commit))
-        return found
+        return self.told(repo, files_entry(commit), list[str])
+
+    def told(self, repo: str, entry: str, kind: type[T]) -> T | None:
+        """One value; None where it is not locked. Raises DataError where it is of another kind."""
+        found = self.read().get(repo, {}).get(entry)
+        try:
+            return None if found is None else msgspec.convert(found, kind)
+        except msgspec.ValidationError as error:
+            raise DataError(f"{self.path}: {entry!r} of {repo!r}: {error}", UNLOCKED) from error
 
     def add(self, repo: str, entry: str, value: Json) -> None:
         """Writes one value, once: what is locked stays."""
@@ -129,7 +141,7 @@ class Lock:
         entry = f"rows of {name}"
         self.add(repo, entry, dict(rows))
         try:
-            check_rows(name, rows, self.read()[repo][entry], repo)
+            check_rows(name, rows, self.told(repo, entry, dict[str, str]) or {}, repo)
         except DataError as error:
             raise DataError(
                 error.message,

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ from platformdirs import user_cache_path
 
 from harness.errors import HarnessError, UsageError
 from harness.hubs import HubName
+from harness.toml import table_in
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -189,13 +189,13 @@ def load_machine(file: Path | None) -> Machine:
     if file is None and not path.exists():
         return Machine()
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = table_in(path.read_bytes())
         if unknown := sorted(unknown_settings(table)):
             raise UsageError(f"{path}: unknown setting {unknown[0]!r}")
         return msgspec.convert(table, Machine, strict=True, dec_hook=decode_path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
 
 
@@ -219,5 +219,8 @@ def unknown_settings(table: dict[str, Any]) -> Iterator[str]:
 def decode_path(kind: type, value: object) -> object:
     """Lets TOML strings become paths."""
     if kind is Path and isinstance(value, str):
-        return Path(value).expanduser()
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"{value!r} names the home of a user who is not known here") from error
     raise NotImplementedError(kind)

@@ -6,11 +6,10 @@ A run made by `harness evaluate` has no recipe in the code: its folder is enough
 compare it and to report it. Nothing is asked again.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
@@ -18,12 +17,52 @@ from harness.benchmark import Benchmark
 from harness.discover import suggestion
 from harness.errors import DataError, UsageError
 from harness.evaluate import Ask, Mark
-from harness.files import write_json
+from harness.files import UNREADABLE, read_json, write_json
 from harness.recipe import Recipe, Row
 from harness.stage import Json, Stage
 from harness.store import RunStore
+from harness.types import Sampling
+
+T = TypeVar("T")
 
 RECIPE = "recipe.json"
+MOVED = "Was the folder moved in part, or changed?"
+
+
+class ToldRecipe(msgspec.Struct):
+    """What is read of a run's recipe.json."""
+
+    rows: list[str] = []
+    benchmarks: list[str] = []
+    published: str = ""
+    claimed: str = ""
+    commands: list[tuple[str, ...]] = []
+
+
+class ToldMark(msgspec.Struct):
+    """What is read of the identity of a Mark."""
+
+    asked: str
+    grader: int
+    grading: dict[str, Json] = {}
+
+
+class ToldBenchmark(msgspec.Struct):
+    """What every stored benchmark has."""
+
+    kind: str = msgspec.field(name="class")
+    name: str
+
+
+class ToldAsk(msgspec.Struct):
+    """What is read of the identity of an Ask."""
+
+    model: str
+    benchmark: dict[str, Json]
+    engine: str
+    system: str | None
+    sampling: dict[str, Json] | None
+    limit: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,45 +116,57 @@ def evaluations(store: RunStore, name: str, benchmarks: Mapping[str, Benchmark])
 
 def order_of(run: Path) -> dict[str, int]:
     """Where each evaluation stands in the run's recipe; links alone have no order."""
-    try:
-        told = json.loads((run / RECIPE).read_bytes())
-    except FileNotFoundError:
-        return {}
-    labels = (f"eval/{row}/{benchmark}" for row in told["rows"] for benchmark in told["benchmarks"])
+    told = told_recipe(run)
+    labels = (f"eval/{row}/{benchmark}" for row in told.rows for benchmark in told.benchmarks)
     return {label: place for place, label in enumerate(labels)}
+
+
+def told_recipe(run: Path) -> ToldRecipe:
+    """What a run's recipe.json says; nothing where there is none. Raises DataError where it is damaged."""
+    try:
+        return read_json(run / RECIPE, ToldRecipe, "Remove it: the run is then reported without it.")
+    except FileNotFoundError:
+        return ToldRecipe()
 
 
 def mark_of(store: RunStore, link: Path, benchmarks: Mapping[str, Benchmark]) -> Mark:
     """The Mark that a link leads to, with its Ask and benchmark made anew from what they wrote down."""
-    marked = identity_of(link.resolve())
-    asked = identity_of(store.stages / marked["asked"])
-    benchmark = remade(asked["benchmark"], marked.get("grading", {}), benchmarks)
+    home = link.resolve()
+    marked = understood(identity_of(home), ToldMark, home)
+    home = store.stages / marked.asked
+    asked = understood(identity_of(home), ToldAsk, home)
+    benchmark = remade(asked.benchmark, marked.grading, benchmarks)
     ask = Ask(
-        model=Stored(stored=asked["model"]),
+        model=Stored(stored=asked.model),
         benchmark=benchmark,
-        engine=asked["engine"],
-        system=asked["system"],
-        sampling=asked["sampling"] and msgspec.convert(asked["sampling"], type(benchmark.sampling)),
-        limit=asked["limit"],
+        engine=asked.engine,
+        system=asked.system,
+        sampling=None if asked.sampling is None else understood(asked.sampling, Sampling, home),
+        limit=asked.limit,
     )
-    if ask.key != marked["asked"]:
+    if ask.key != marked.asked:
         raise DataError(
             f"{link} was asked with other questions or prompts of {benchmark.name} than this version has "
-            f"({marked['asked']}, now {ask.key})",
+            f"({marked.asked}, now {ask.key})",
             "Use the version of the harness that asked, or evaluate again.",
         )
-    return Mark(asked=ask, grader=marked["grader"])
+    return Mark(asked=ask, grader=marked.grader)
+
+
+def understood(told: dict[str, Json], kind: type[T], home: Path) -> T:
+    """What a stage says of itself, as this kind. Raises DataError where it is none."""
+    try:
+        return msgspec.convert(told, kind)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{home} is not a stage's directory: {error}", MOVED) from error
 
 
 def identity_of(path: Path) -> dict[str, Any]:
     """What a stage's directory says of it. Raises DataError where it says nothing."""
     try:
-        identity: dict[str, Any] = json.loads((path / "identity.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} is not a stage's directory: {error}", "Was the folder moved in part?"
-        ) from error
-    return identity
+        return msgspec.json.decode((path / "identity.json").read_bytes(), type=dict[str, Any])
+    except (OSError, ValueError, *UNREADABLE) as error:
+        raise DataError(f"{path} is not a stage's directory: {error}", MOVED) from error
 
 
 def remade(
@@ -123,14 +174,14 @@ def remade(
 ) -> Benchmark:
     """The benchmark of a stored description, of whichever class here has that name."""
     kinds = {type(one).__name__: type(one) for one in benchmarks.values()}
-    kind = kinds.get(described["class"])
-    if kind is None:
-        raise DataError(f"this version has no benchmark of the kind {described['class']!r}")
     try:
+        told = msgspec.convert(described, ToldBenchmark)
+        if (kind := kinds.get(told.kind)) is None:
+            raise DataError(f"this version has no benchmark of the kind {told.kind!r}")
         return msgspec.convert({**described, **grading}, kind)
     except msgspec.ValidationError as error:
         raise DataError(
-            f"{described['name']}: its stored settings are not this version's ({error})"
+            f"{described.get('name')}: its stored settings are not this version's ({error})"
         ) from error
 
 
@@ -155,20 +206,14 @@ def with_settings(benchmark: Benchmark, settings: Mapping[str, str]) -> Benchmar
 def compared_with(store: RunStore, name: str) -> dict[str, str]:
     """The claims that a run was made to be compared with, as its `recipe.json` says: what `as_recipe`
     takes. Empty for a run without claims."""
-    try:
-        told: dict[str, str] = json.loads((store.root / name / RECIPE).read_bytes())
-    except FileNotFoundError:
-        return {}
-    return {field: told[field] for field in ("published", "claimed") if told.get(field)}
+    told = told_recipe(store.root / name)
+    claims = {"published": told.published, "claimed": told.claimed}
+    return {field: value for field, value in claims.items() if value}
 
 
 def commands_of(store: RunStore, name: str) -> tuple[tuple[str, ...], ...]:
     """The commands that made a run, as its `recipe.json` says. Empty where it does not."""
-    try:
-        told = json.loads((store.root / name / RECIPE).read_bytes())
-    except FileNotFoundError:
-        return ()
-    return tuple(tuple(command) for command in told.get("commands", ()))
+    return tuple(told_recipe(store.root / name).commands)
 
 
 def as_recipe(name: str, found: list[Evaluated], published: str = "", claimed: str = "") -> Recipe:

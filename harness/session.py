@@ -5,14 +5,18 @@ import os
 from pathlib import Path
 
 from harness.errors import ServerError
+from harness.files import read_json
 
 SESSION = "session.json"
 
 
 def check_session(path: Path, fingerprint: dict[str, str], has_rows: bool) -> None:
-    """Records which engine writes the rows. Raises ServerError where another one wrote those there."""
+    """Records which engine writes the rows.
+
+    Raises ServerError where another one wrote those there, DataError where nobody can say.
+    """
     if has_rows and path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path, dict[str, str], "Restore it, or remove the folder to start again.")
         changed = [
             f"{name} was {before.get(name)!r} and is now {fingerprint.get(name)!r}"
             for name in sorted({*before, *fingerprint})

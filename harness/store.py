@@ -27,7 +27,7 @@ from harness.discover import find_engine
 from harness.endpoint import Endpoint
 from harness.engines import Engine
 from harness.errors import HarnessError, StageError
-from harness.files import write_json
+from harness.files import read_json, write_json
 from harness.graders import Graders, LocalGraders
 from harness.hub import Served
 from harness.machine import Machine
@@ -44,6 +44,7 @@ Row = TypeVar("Row")
 State = Literal["done", "partial", "missing"]
 MANIFEST = "stage.json"
 LABELS = "labels.json"
+DAMAGED = "Remove that file: the stage is then gone through again, and what its folder holds is kept."
 CHECKED_AGAIN = 0.5
 """Seconds after which who waits for another process looks whether everything was told to stop."""
 
@@ -187,9 +188,8 @@ class RunStore:
         return "partial" if path.exists() else "missing"
 
     def manifest(self, stage: Stage) -> dict[str, Any]:
-        """What stage.json of a finished stage says."""
-        loaded: dict[str, Any] = json.loads((self.path(stage) / MANIFEST).read_bytes())
-        return loaded
+        """What stage.json of a finished stage says. Raises DataError where it is damaged."""
+        return read_json(self.path(stage) / MANIFEST, dict[str, Any], DAMAGED)
 
     def build(self, stage: Stage, context: Context) -> Path:
         """Runs the stage where it is not complete. Its inputs must be, but for one that it follows.
@@ -280,7 +280,7 @@ class RunStore:
         file = self.root / name / LABELS
         with writable(self.root):
             file.parent.mkdir(parents=True, exist_ok=True)
-            before = json.loads(file.read_bytes()) if file.exists() else {}
+            before = read_json(file, dict[str, str], "Remove it and run again.") if file.exists() else {}
             write_json(file, {**before, **{label: stage.key for label, stage in labels.items()}})
 
     def link(self, link: Path, stage: Stage) -> None:

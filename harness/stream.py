@@ -169,23 +169,23 @@ async def listened(pieces: AsyncIterator[bytes], listener: Listener = DEAF) -> C
     Endless.
     """
     found = Assembly(listener)
-    rest, size = b"", 0
+    rest, size = bytearray(), 0
     async for piece in pieces:
         size += len(piece)
         if size > LARGEST_ANSWER:
             raise Endless(
                 f"a stream of more than {LARGEST_ANSWER:,} bytes came", "check what answers at its URL"
             )
-        data = rest + piece if rest else piece
-        start = 0
+        start, read = 0, len(rest)  # a long line comes in many pieces, and is not read again for each
+        rest += piece
         try:
-            while (end := data.find(b"\n", start)) >= 0:
-                if data.startswith(b"data:", start):
-                    found.add(data[start + 5 : end].strip())
+            while (end := rest.find(b"\n", max(start, read))) >= 0:
+                if rest.startswith(b"data:", start):
+                    found.add(bytes(rest[start + 5 : end]).strip())
                 start = end + 1
         finally:
             found.tell()
-        rest = data[start:]
+        del rest[:start]
         if len(rest) > LONGEST_LINE:
             raise BrokenStream(f"a line of more than {LONGEST_LINE:,} bytes")
         if found.done:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NAME = "tokens.arrow"
+REMOVE = "Remove it and run again."
 Key = tuple[str, int]
 
 
@@ -42,11 +43,17 @@ class Tokens:
 
 def tokens(ids: Iterable[int], logprobs: Iterable[float], lengths: Iterable[int]) -> Tokens:
     """The record of three plain sequences. Raises ValueError where their lengths differ."""
-    found = Tokens(
-        ids=np.fromiter(ids, np.int32),
-        logprobs=np.fromiter(logprobs, np.float32),
-        lengths=np.fromiter(lengths, np.int32),
+    return even(
+        Tokens(
+            ids=np.fromiter(ids, np.int32),
+            logprobs=np.fromiter(logprobs, np.float32),
+            lengths=np.fromiter(lengths, np.int32),
+        )
     )
+
+
+def even(found: Tokens) -> Tokens:
+    """The record. Raises ValueError where its lists are not of one length: ids alone may be none."""
     if len(found.logprobs) != len(found.lengths) or len(found.ids) not in (0, len(found.logprobs)):
         raise ValueError(
             f"{len(found.ids)} ids, {len(found.logprobs)} logprobs, {len(found.lengths)} lengths"
@@ -88,12 +95,13 @@ def encoded(key: Key, row: Tokens) -> bytes:
     return whole[len(header()) :]
 
 
-def decoded(batch: Any) -> tuple[Key, Tokens]:
+def decoded(batch: Any) -> Tokens:
+    """Raises ValueError as `tokens` does."""
+
     def array(name: str) -> Any:
         return batch.column(name).flatten().to_numpy(zero_copy_only=False)
 
-    key = (batch.column("question")[0].as_py(), batch.column("draw")[0].as_py())
-    return key, Tokens(ids=array("ids"), logprobs=array("logprobs"), lengths=array("lengths"))
+    return even(Tokens(ids=array("ids"), logprobs=array("logprobs"), lengths=array("lengths")))
 
 
 class TokenFile:
@@ -147,11 +155,12 @@ class TokenIndex(Mapping[Key, Tokens]):
         with path.open("rb") as file, pa.PythonFile(file, mode="r") as stream:
             try:
                 batches = pa.ipc.open_stream(stream, options=keys_alone)
-            except (pa.ArrowInvalid, EOFError, OSError) as error:
-                raise DataError(f"{path} is no token file ({error})", "Remove it and run again.") from error
+                same = path_schema(path) == schema()
+            except damaged() as error:
+                raise DataError(f"{path} is no token file ({error})", REMOVE) from error
+            if not same:
+                raise DataError(f"{path} holds other columns than token files have", REMOVE)
             self.end = file.tell()
-            if path_schema(path) != schema():
-                raise DataError(f"{path} holds other columns: {', '.join(path_schema(path).names)}")
             for key in whole_batches(batches):
                 self.offsets[key] = self.end
                 self.end = file.tell()
@@ -162,8 +171,14 @@ class TokenIndex(Mapping[Key, Tokens]):
         with self.path.open("rb") as file:
             file.seek(self.offsets[key])
             with pa.PythonFile(file, mode="r") as stream:
-                batch = pa.ipc.read_record_batch(pa.ipc.read_message(stream), schema())
-        return decoded(batch)[1]
+                try:
+                    batch = pa.ipc.read_record_batch(pa.ipc.read_message(stream), schema())
+                    batch.validate(full=True)
+                    return decoded(batch)
+                except damaged() as error:
+                    raise DataError(
+                        f"{self.path}: the tokens of {key} are damaged ({error})", REMOVE
+                    ) from error
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self.offsets)
@@ -181,11 +196,22 @@ def path_schema(path: Path) -> "pa.Schema":
 
 def whole_batches(batches: Any) -> Iterator[Key]:
     """The keys of a stream of which no token is read, up to a torn end."""
-    import pyarrow as pa
-
+    ends: tuple[type[Exception], ...] = (*damaged(), StopIteration, IndexError)
     while True:
         try:
             batch = batches.read_next_batch()
-        except (pa.ArrowInvalid, StopIteration, EOFError, OSError):
+            batch.validate(full=True)
+            question, draw = (batch.column(name)[0].as_py() for name in ("question", "draw"))
+        except ends:
             return
-        yield batch.column("question")[0].as_py(), batch.column("draw")[0].as_py()
+        if question is None or draw is None:
+            return
+        yield question, draw
+
+
+@functools.cache
+def damaged() -> tuple[type[Exception], ...]:
+    """What pyarrow raises for bytes that it did not write. ValueError is bad UTF-8, too."""
+    import pyarrow as pa
+
+    return pa.ArrowException, EOFError, OSError, ValueError, MemoryError, OverflowError

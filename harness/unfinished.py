@@ -16,6 +16,7 @@ import msgspec
 
 from harness.asking import Request
 from harness.errors import HarnessError
+from harness.files import UNREADABLE
 from harness.types import Sampling
 
 UNFINISHED, INTERRUPTED = "unfinished", "interrupted"
@@ -159,7 +160,7 @@ def read_partial(path: Path) -> Interrupted | None:
     head, _, text = path.read_bytes().partition(b"\n")
     try:
         found = msgspec.json.decode(head, type=Interrupted)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
     found.text = text.decode("utf-8", "replace")
     return found

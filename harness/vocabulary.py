@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from harness.errors import DataError
+from harness.files import UNREADABLE
 
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 SPACE = "\u2581"
@@ -26,7 +27,7 @@ class Vocabulary:
             self.bytes = {number: spell(token) for token, number in vocabulary.items()}
             self.bytes |= {int(each["id"]): str(each["content"]).encode() for each in added}
             self.special = {int(each["id"]) for each in added if each.get("special")}
-        except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, *UNREADABLE, KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"{tokenizer} is not a tokenizer with a vocabulary ({error!r})",
                 "Give the checkpoint folder of the model that wrote the tokens.",

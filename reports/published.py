@@ -4,7 +4,6 @@
 `ambiguities.toml` what the paper leaves open: our default, the alternatives, how to vary it.
 """
 
-import tomllib
 from importlib.resources import files
 from typing import Literal, TypeVar
 
@@ -12,6 +11,7 @@ import msgspec
 
 from harness.errors import DataError
 from harness.statistics import Claim
+from harness.toml import table_in
 
 Kind = Literal["paper", "reference"]
 Variation = Literal["stored generations", "new generations", "new training"]
@@ -103,10 +103,10 @@ def load(name: str, file: str, kind: type[T]) -> T:
     """A typed TOML file of the reports package. Raises DataError that says what is wrong with it."""
     path = files("reports").joinpath(name, file)
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), kind)
+        return msgspec.convert(table_in(path.read_bytes()), kind)
     except FileNotFoundError as error:
         raise DataError(f"reports/{name}/{file} does not exist") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except ValueError as error:
         raise DataError(f"reports/{name}/{file}: {error}") from error
 
 

@@ -231,7 +231,10 @@ class Conversation:
 
 
 def decoded_outcome(data: bytearray, head: int, output: int) -> Outcome:
-    """One outcome; anything that is not one was written by the program itself and is a crash."""
+    """One outcome; anything that is not one was written by the program itself and is a crash.
+
+    Its message can be written as UTF-8, whatever the program raised.
+    """
     try:
         reported = msgspec.convert(json.loads(data[8 : 8 + head]), Reported)
         with memoryview(data) as view:
@@ -241,7 +244,7 @@ def decoded_outcome(data: bytearray, head: int, output: int) -> Outcome:
     return Outcome(
         status=reported.status,
         output=text,
-        message=reported.message[:MESSAGE_LIMIT],
+        message=reported.message[:MESSAGE_LIMIT].encode("utf-8", "backslashreplace").decode(),
         seconds=reported.seconds,
         alarmed=reported.alarmed,
     )

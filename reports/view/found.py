@@ -4,14 +4,16 @@ More forgiving than `harness.runs`: whoever looks at samples may have another ve
 look while the run is under way.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from harness.discover import suggestion
 from harness.errors import DataError, UsageError
+from harness.files import UNREADABLE
 from harness.runs import identity_of, known_runs, order_of
 from harness.store import LABELS, RunStore
 
@@ -69,8 +71,8 @@ def finished(home: Path) -> dict[str, Path]:
 def under_way(store: RunStore, run: str) -> dict[str, Path]:
     """Label → folder of the verdicts, of those that were begun."""
     try:
-        told: dict[str, str] = json.loads((store.root / run / LABELS).read_bytes())
-    except (OSError, ValueError):
+        told = msgspec.json.decode((store.root / run / LABELS).read_bytes(), type=dict[str, str])
+    except (OSError, *UNREADABLE):
         return {}
     begun = {label: store.stages / key for label, key in told.items() if label.startswith("eval/")}
     return {label: folder for label, folder in begun.items() if (folder / "identity.json").exists()}

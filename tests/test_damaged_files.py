@@ -1,0 +1,178 @@
+"""Files that somebody changed, cut or made to harm: each was once a traceback, a crash or a hang."""
+
+import json
+import struct
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.batch import COLLECTED, answers
+from harness.errors import DataError, HarnessError, UsageError
+from harness.grading.code import verdict_of
+from harness.hub import Lock, read_jsonl
+from harness.machine import load_machine
+from harness.nightly.config import load_nightly
+from harness.runs import RECIPE, commands_of, evaluations, order_of
+from harness.sandboxes import Limits, Program
+from harness.sandboxes.pool import Conversation, decoded_outcome
+from harness.session import check_session
+from harness.store import RunStore
+from harness.tokens import TokenFile, TokenIndex, encoded, header, tokens
+from harness.toml import LONGEST_LINE, table_in
+from harness.unfinished import read_partial
+from harness.vocabulary import Vocabulary
+from reports.published import Register, load
+from tests.fuzz.targets.guest_outcomes import Deaf
+
+DEEP = b"[" * 100_000
+NO_TEXT = b'{"a": "\xff"}'
+
+
+@pytest.mark.parametrize("content", [NO_TEXT, DEEP, b"3\n", b"{} {}", b"9" * 5000])
+def test_rows_of_a_data_set_that_are_no_objects_are_named_by_their_line(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b"{}\n" + content)
+    with pytest.raises(DataError, match="line 2"):
+        list(read_jsonl(tmp_path / "rows.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"a = " + DEEP, b"a = 1\nb = \xff", b"a = " + b"9" * 5000, b"a." * 30_000]
+)
+def test_toml_that_cannot_be_read_is_a_usage_error_and_soon_one(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "some.toml"
+    file.write_bytes(content)
+    for read in (load_machine, load_nightly):
+        with pytest.raises(UsageError, match=r"some\.toml"):
+            read(file)
+    with pytest.raises(DataError, match=r"some\.toml"):
+        load(str(tmp_path), "some.toml", Register)
+
+
+def test_toml_nested_too_deeply_within_a_short_line_is_refused() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        table_in(b"a = " + b"[" * (LONGEST_LINE - 10))
+
+
+def test_the_home_of_an_unknown_user_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "machine.toml").write_text('data = "~nobody-of-this-name/x"\n')
+    with pytest.raises(UsageError, match="nobody-of-this-name"):
+        load_machine(tmp_path / "machine.toml")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"a/b": []}', NO_TEXT, DEEP, b'{"a/b": {"revision": 3}}'])
+def test_a_damaged_lock_is_named_and_never_taken_for_an_empty_one(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "harness.lock").write_bytes(content)
+    with pytest.raises(DataError, match=r"harness\.lock"):
+        Lock(tmp_path / "harness.lock").revision("a/b")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"published": "\xff"}', DEEP, b'{"rows": 3}', b'{"commands": [3]}']
+)
+def test_a_damaged_recipe_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / RECIPE).write_bytes(content)
+    with pytest.raises(DataError, match=r"recipe\.json"):
+        order_of(tmp_path / "run")
+    with pytest.raises(DataError, match=r"recipe\.json"):
+        commands_of(RunStore(tmp_path), "run")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", NO_TEXT, DEEP, b'{"engine": 3}'])
+def test_a_damaged_session_lets_no_rows_of_two_engines_mix(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "session.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"session\.json"):
+        check_session(tmp_path / "session.json", {"engine": "a"}, has_rows=True)
+
+
+MARK = b'{"asked": "ask-1", "grader": 1}'
+
+
+@pytest.mark.parametrize("mark", [b"", b"{}", b"[]", b'{"asked": 3, "grader": 1}', MARK])
+@pytest.mark.parametrize("ask", [b"{}", b'{"benchmark": {}}', DEEP, NO_TEXT])
+def test_identities_that_lack_what_they_need_are_no_traceback(
+    tmp_path: Path, mark: bytes, ask: bytes
+) -> None:
+    store = RunStore(tmp_path)
+    for name, content in (("mark-1", mark), ("ask-1", ask)):
+        (store.stages / name).mkdir(parents=True)
+        (store.stages / name / "identity.json").write_bytes(content)
+    (tmp_path / "run" / "eval" / "a").mkdir(parents=True)
+    (tmp_path / "run" / "eval" / "a" / "b").symlink_to(store.stages / "mark-1")
+    with pytest.raises(DataError, match="is not a stage's directory"):
+        evaluations(store, "run", {})
+
+
+def test_a_damaged_record_of_batch_answers_makes_all_of_them_new(tmp_path: Path) -> None:
+    (tmp_path / "output-1.jsonl").write_bytes(b'{"custom_id": "a"}\n')
+    for record in (b"", b"{}", DEEP, NO_TEXT):
+        (tmp_path / COLLECTED).write_bytes(record)
+        assert answers(tmp_path).fresh == {"a"}
+
+
+@pytest.mark.parametrize("head", [NO_TEXT, DEEP, b'{"question": "\xff", "draw": 0}'])
+def test_a_half_heard_response_whose_head_is_damaged_is_none(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "000").write_bytes(head + b"\ntext")
+    assert read_partial(tmp_path / "000") is None
+
+
+@pytest.mark.parametrize("content", [DEEP, NO_TEXT, b'{"model": {"vocab": []}}'])
+def test_a_hostile_tokenizer_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(DataError, match="not a tokenizer"):
+        Vocabulary(tmp_path / "tokenizer.json")
+
+
+def reported(message: str) -> bytes:
+    head = json.dumps(
+        {"status": "runtime_error", "message": message, "seconds": 0.1, "alarmed": False}
+    ).encode()
+    return struct.pack(">II", len(head), 0) + head
+
+
+def test_a_program_that_raises_half_a_character_leaves_a_verdict_that_can_be_written() -> None:
+    data = bytearray(reported("ValueError: \ud800"))
+    talk = Conversation(channel=Deaf(), program=Program(code=""), inputs=["1"], limits=Limits())
+    talk.take(bytes(data), lambda index, outcome: True)
+    verdict = verdict_of(talk.ended(talk.outcomes[-1]), True)
+    assert b"\\\\ud800" in msgspec.json.encode(verdict)
+    assert decoded_outcome(data, len(data) - 8, 0).status == "runtime_error"
+
+
+TOKENS = encoded(("q", 0), tokens([1, 2], [-0.1, -0.2], [3, 4]))
+
+
+def test_no_flipped_bit_of_a_token_file_is_a_crash_or_other_tokens_than_arrays_of_one_length(
+    tmp_path: Path,
+) -> None:
+    """pyarrow aborts the process on lists that reach beyond their values, unless they are looked at first."""
+    path = tmp_path / "tokens.arrow"
+    whole = header() + TOKENS
+    for place in range(len(header()), len(whole)):
+        for bit in (0, 7):
+            flipped = bytearray(whole)
+            flipped[place] ^= 1 << bit
+            path.write_bytes(flipped)
+            try:
+                index = TokenIndex(path)
+                rows = [index[key] for key in index]
+            except HarnessError:
+                continue
+            assert all(len(row.logprobs) == len(row.lengths) for row in rows)
+
+
+def test_tokens_that_are_damaged_are_named_and_others_are_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.arrow"
+    with TokenFile(path) as file:
+        file.append(("q", 0), tokens([1, 2], [-0.1, -0.2], [3, 4]))
+        file.append(("r", 1), tokens([5], [-0.5], [1]))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\x28\xb5\x2f\xfd", data.index(b"\x28\xb5\x2f\xfd", len(header()) + 300) + 100)
+    data[at : at + 4] = b"\x00\x00\x00\x00"
+    path.write_bytes(data)
+    index = TokenIndex(path)
+    with pytest.raises(DataError, match="damaged"):
+        [index[key] for key in index]
