@@ -35,6 +35,7 @@ from harness.errors import DataError, UsageError
 from harness.files import read_json, write_json, write_whole
 from harness.hubs import HubFailure, HubName, HuggingFace, Kind, hub_named
 from harness.stage import Json, Stage, described
+from harness.weights import SOURCE, check_trust, not_run, refuse_pickles
 
 if TYPE_CHECKING:
     from harness.machine import Machine
@@ -476,6 +477,8 @@ def checkpoint_hash(folder: Path) -> str:
 
 def check_checkpoint(folder: Path) -> None:
     """Raises DataError unless the folder holds a configuration and all of its weights."""
+    if folder.is_dir():
+        refuse_pickles(str(folder), (file.name for file in folder.iterdir()), folder)
     names = {file.name for file in model_files(folder)} if folder.is_dir() else set()
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         raise DataError(
@@ -494,32 +497,49 @@ class Checkpoint(Stage):
 
     From a hub: `source` is the repository, `revision` the commit or "unpinned". From a folder:
     `source` is a label, `sha256` its content (`checkpoint_hash`), and `path` where it stands; the
-    path is no part of the identity.
+    path is no part of the identity. `remote_code`: servers run the Python of the pinned commit, where whoever
+    runs the harness confirms that (`harness/weights.py`).
     """
 
     source: str
     revision: str = ""
     sha256: str = ""
+    remote_code: bool = False
     path: Path | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.remote_code and not COMMIT.fullmatch(self.revision):
+            raise UsageError(
+                f"{self.source}: remote_code needs the commit that was read, not {self.revision or 'none'}",
+                "Give revision, 40 hex digits.",
+            )
 
     @property
     def identity(self) -> dict[str, Json]:
         identity: dict[str, Json] = described(
             Checkpoint(source=self.source, revision=self.revision, sha256=self.sha256)
         )
-        del identity["path"]
-        return identity
+        del identity["path"], identity["remote_code"]
+        return identity | ({"remote_code": True} if self.remote_code else {})
 
     def run(self, out: Path, context: "Context") -> None:
+        if self.remote_code:
+            check_trust(self.source, self.revision, context.machine)
         folder, origin = self.find(context.machine)
         check_checkpoint(folder)
+        if not self.remote_code and (told := not_run(folder)):
+            context.progress.say(f"{self.source}: {told}")
         if self.sha256 and (found := checkpoint_hash(folder)) != self.sha256:
             raise DataError(
                 f"{folder} is not the checkpoint {self.source!r}: its hash is {found}, not {self.sha256}",
                 "It changed since the recipe was read; run again, or restore it.",
             )
-        copy_files(model_files(folder), out / "model", link=origin != "local")
-        write_json(out / "source.json", {"source": self.source, "origin": origin, "sha256": self.sha256})
+        code = (
+            sorted(folder.glob("*.py")) if self.remote_code else []
+        )  # of a local folder: as it stands there
+        copy_files([*model_files(folder), *code], out / "model", link=origin != "local")
+        source = {"source": self.source, "origin": origin, "sha256": self.sha256}
+        write_json(out / SOURCE, source | ({"remote_code": True, "commit": self.revision} if code else {}))
 
     def find(self, machine: "Machine") -> tuple[Path, str]:
         """The checkpoint's folder, and its origin: "local" or the commit."""
@@ -531,13 +551,20 @@ class Checkpoint(Stage):
             return folder, "local"
         try:
             commit = resolve(self.source, self.revision, "model", Lock(), machine.hub)
-            names = meant(listed(self.source, commit, "model", machine.hub), list(MODEL_FILES), "model")
+            there = listed(self.source, commit, "model", machine.hub)
+            refuse_pickles(self.source, (name for name in there if "/" not in name))
+            names = meant(there, self.patterns, "model")
             return fetched(self.source, commit, names, "model", machine.hub), commit
         except HubFailure as failure:
-            if here := cached(self.source, self.revision, list(MODEL_FILES), "model", machine.hub):
+            if here := cached(self.source, self.revision, self.patterns, "model", machine.hub):
                 return here, here.name
             wanted = (["the checkpoint"], [self.source], folders)
             raise not_found(self.source, self.revision, *wanted, failure, "") from failure
+
+    @property
+    def patterns(self) -> list[str]:
+        """The files that are downloaded: no pickle ever."""
+        return [*MODEL_FILES, *(("*.py",) if self.remote_code else ())]
 
     def find_local(self, data: Path | None) -> tuple[Path | None, list[Path]]:
         """The checkpoint's folder below the data folder, and where it may stand there."""

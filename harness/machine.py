@@ -19,6 +19,7 @@ from platformdirs import user_cache_path
 from harness.errors import HarnessError, UsageError
 from harness.hubs import HubName
 from harness.toml import table_in
+from harness.weights import check_arguments
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -154,6 +155,7 @@ class Machine:
     `batch_poll` is how many seconds pass between two looks at a batch that a provider works on.
     `hub` is where checkpoints and training data are downloaded from. `columns` renames what the table of
     sources expects, by repository and role: `[columns."nvidia/AceReason-1.1-SFT"] question = "problem"`.
+    `trusts_code` is no setting of the file: --trust-remote-code gives it, for one command.
     """
 
     environments: Path = field(default_factory=default_environments)
@@ -174,6 +176,7 @@ class Machine:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     engines: dict[str, EngineSettings] = field(default_factory=dict)
+    trusts_code: bool = False
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
 
     def engine(self, name: str) -> EngineSettings:
@@ -192,7 +195,10 @@ def load_machine(file: Path | None) -> Machine:
         table = table_in(path.read_bytes())
         if unknown := sorted(unknown_settings(table)):
             raise UsageError(f"{path}: unknown setting {unknown[0]!r}")
-        return msgspec.convert(table, Machine, strict=True, dec_hook=decode_path)
+        found = msgspec.convert(table, Machine, strict=True, dec_hook=decode_path)
+        for name, engine in found.engines.items():
+            check_arguments(name, engine.arguments, engine.environment)
+        return found
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     except ValueError as error:
@@ -212,7 +218,7 @@ def unknown_settings(table: dict[str, Any]) -> Iterator[str]:
         parts += [(f"engines.{name}.", settings, EngineSettings) for name, settings in engines.items()]
     for prefix, settings, kind in parts:
         if isinstance(settings, dict):
-            known = {one.name for one in fields(kind)}
+            known = {one.name for one in fields(kind)} - {"trusts_code"}
             yield from (f"{prefix}{key}" for key in settings if key not in known)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from harness.chat import CLOSE, OPEN, ChatTemplate, load_template
 from harness.errors import DataError
 from harness.types import Message, Sampling
+from harness.weights import is_program, remote_code
 
 Thinking = Literal["", "tags", "harmony"]
 
@@ -133,9 +134,9 @@ class Presented:
         """Makes the folder anew and returns it."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        own = {GENERATION} | ({TEMPLATE} if self.template else set())
+        own, code = {GENERATION} | ({TEMPLATE} if self.template else set()), remote_code(self.model)
         for file in self.model.resolve().iterdir():
-            if file.is_file() and file.name not in own:
+            if file.is_file() and file.name not in own and not (is_program(file.name) and not code):
                 (folder / file.name).symlink_to(file.resolve())
         written = json.dumps(self.generation_config(), indent=1, ensure_ascii=False) + "\n"
         (folder / GENERATION).write_text(written, encoding="utf-8")

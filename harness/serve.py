@@ -37,6 +37,7 @@ from harness.machine import Machine
 from harness.secrets import without_secrets
 from harness.stream import Uncounted
 from harness.types import Message, Sampling
+from harness.weights import trusting
 
 GRACE = 5.0
 PORT_ATTEMPTS = 4
@@ -82,7 +83,8 @@ class Server:
         if service.sampling is not None:
             model = engine.prepare(model, service.served_as, service.sampling, self.scratch)
         self.port = free_port(self.machine.port)
-        self.launch(engine.command(model, service.served_as, self.port, self.machine), {})
+        command = engine.command(model, service.served_as, self.port, self.machine)
+        self.launch([*command, *trusting(service.model, self.machine)], {})
 
     def launch(self, command: list[str], variables: dict[str, str]) -> None:
         """Starts the command, in the engine's image where machine.toml names one, with further environment

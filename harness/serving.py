@@ -38,6 +38,7 @@ from harness.presented import (
 )
 from harness.serve import Server, Service, answers
 from harness.types import Sampling
+from harness.weights import not_run, trusting
 
 CONTEXT = 262_144  # tokens; as the report's checkpoints are published
 KEY_VARIABLE = "HARNESS_API_KEY"
@@ -150,7 +151,9 @@ def decided(model: Model, engine: Engine, machine: Machine, wanted: Wanted) -> O
         keyed=bool(wanted.key),
     )
     bare = "" if load_template(model.folder) else "the checkpoint has no chat template: ask /v1/completions"
+    trusted = trusting(model.folder, machine)
     notes = [doubt, lowered, bare, idle(engine, machine, wanted), *shortcomings(engine)]
+    notes.append("" if trusted else not_run(model.folder))
     if wanted.open_to_all and not is_loopback(wanted.host):
         notes.append(f"whoever reaches {wanted.host} may use the model: --no-api-key was given")
     return Offer(
@@ -361,7 +364,8 @@ class Foreground(Server):
         variables = engine.prepare_serving(self.scratch, offer.key)
         self.secrets = set(self.scratch.iterdir()) - before
         command = engine.command(folder, offer.model.name, self.port, self.machine)
-        self.launch([*command, *engine.serving_arguments(offer.serving, self.scratch)], variables)
+        arguments = engine.serving_arguments(offer.serving, self.scratch)
+        self.launch([*command, *arguments, *trusting(offer.model.folder, self.machine)], variables)
 
     def check(self) -> None:
         """Raises ServerError, with the end of its log, where the server has ended."""

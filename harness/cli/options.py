@@ -17,12 +17,19 @@ class Place:
     """Where a command works: runs folder, data folder, machine."""
 
     def __init__(
-        self, runs: Path, data: Path | None, machine: Path | None, base_url: str | None = None
+        self,
+        runs: Path,
+        data: Path | None,
+        machine: Path | None,
+        base_url: str | None = None,
+        *,
+        trusts_code: bool = False,
     ) -> None:
         self.runs = runs
         self._data = data
         self._machine = machine
         self._base_url = base_url
+        self._trusts_code = trusts_code
 
     def machine(self) -> "Machine":
         """The machine of `--machine`, with what other options say about it."""
@@ -30,7 +37,7 @@ class Place:
 
         from harness.machine import load_machine
 
-        found = load_machine(self._machine)
+        found = replace(load_machine(self._machine), trusts_code=self._trusts_code)
         if self._data:
             found = replace(found, data=self._data)
         if self._base_url:
@@ -92,6 +99,16 @@ def recipe_options(command: Any) -> Any:
         shell_complete=completing.entry,
         help="Where to start: questions (everything), data (the released training set), "
         "checkpoint (evaluate the released model). [default: questions]",
+    )(command)
+
+
+def trust_option(command: Any) -> Any:
+    """--trust-remote-code, which confirms what a recipe names (`harness/weights.py`)."""
+    return click.option(
+        "--trust-remote-code",
+        "trusts_code",
+        is_flag=True,
+        help="Run the Python of checkpoints for which the recipe names it, with its commit. Read it first.",
     )(command)
 
 

@@ -9,7 +9,14 @@ from harness.cli import completing
 from harness.cli.document import aside, print_document
 from harness.cli.found import find_recipe
 from harness.cli.invoked import invoked
-from harness.cli.options import Place, json_option, place_options, recipe_options, until_resolved_option
+from harness.cli.options import (
+    Place,
+    json_option,
+    place_options,
+    recipe_options,
+    trust_option,
+    until_resolved_option,
+)
 from harness.cli.running import build, resolve, running, show_report
 
 
@@ -21,6 +28,7 @@ from harness.cli.running import build, resolve, running, show_report
     help="Stop after this stage (a label that `harness plan` shows).",
 )
 @until_resolved_option
+@trust_option
 @json_option
 @recipe_options
 @place_options
@@ -28,6 +36,7 @@ def reproduce(
     recipe: str,
     until: str | None,
     until_resolved: bool,
+    trusts_code: bool,
     as_document: bool,
     entry: str | None,
     engine: str | None,
@@ -36,7 +45,7 @@ def reproduce(
     machine: Path | None,
 ) -> None:
     """Run RECIPE to its report. Running it again continues or shows what is done."""
-    place = Place(runs, data, machine)
+    place = Place(runs, data, machine, trusts_code=trusts_code)
     found = replace(find_recipe(recipe, engine, entry), commands=(invoked(),))
     labels = found.labels(until)
     with aside(as_document), running(place) as (store, context):

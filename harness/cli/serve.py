@@ -8,7 +8,7 @@ import click
 
 from harness.cli import completing
 from harness.cli.found import benchmarks, recipes
-from harness.cli.options import Place, place_options
+from harness.cli.options import Place, place_options, trust_option
 from harness.cli.running import running
 from harness.errors import UsageError
 
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 @click.option("--no-api-key", is_flag=True, help="Answer anybody, whatever the host.")
 @click.option("--name", help="Model name that clients ask for. [default: RUN/ROW, ORG/NAME or the folder's]")
 @click.option("--json", "as_line", is_flag=True, help="Once ready, one line of JSON for a program.")
+@trust_option
 @place_options
 def serve(
     model: str,
@@ -81,6 +82,7 @@ def serve(
     no_api_key: bool,
     name: str | None,
     as_line: bool,
+    trusts_code: bool,
     runs: Path,
     data: Path | None,
     machine: Path | None,
@@ -97,7 +99,7 @@ def serve(
     from harness.serving import Wanted, as_json, as_text, check_before, decided, key_of
     from harness.serving import serve as answer
 
-    place = Place(runs, data, machine)
+    place = Place(runs, data, machine, trusts_code=trusts_code)
     here, chosen = place.machine(), find_engine(engine)
     key, variable = key_of(api_key_env, no_api_key)
     wanted = Wanted(
