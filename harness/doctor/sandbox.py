@@ -55,10 +55,10 @@ def docker(machine: Machine, alone: bool) -> Iterator[Finding]:
         )
         return
     with closing(client):
-        yield from answered(client, machine.sandbox.image)
+        yield from answered(client, machine.sandbox.image, machine.sandbox.runtime)
 
 
-def answered(client: "DockerClient", image: str) -> Iterator[Finding]:
+def answered(client: "DockerClient", image: str, runtime: str) -> Iterator[Finding]:
     """What an engine says about itself. Raises SandboxError where it stops answering."""
     from docker.errors import DockerException
 
@@ -69,6 +69,16 @@ def answered(client: "DockerClient", image: str) -> Iterator[Finding]:
     except DockerException as error:
         raise SandboxError(f"the Docker engine answers no longer: {error}") from error
     yield Finding(area="sandbox", name="Docker", state="ok", found=described(told), provides=(SANDBOX,))
+    if runtime:
+        known = runtime in (told.get("Runtimes") or {})
+        yield Finding(
+            area="sandbox",
+            name="runtime",
+            state="ok" if known else "missing",
+            found=runtime if known else f"the Docker engine does not know {runtime}",
+            remedy="" if known else "register it in /etc/docker/daemon.json, or leave `runtime` out",
+            provides=(SANDBOX,),
+        )
     yield Finding(
         area="sandbox",
         name="sandbox image",
@@ -87,7 +97,6 @@ def described(told: dict[str, Any]) -> str:
         f"cgroup v{told.get('CgroupVersion', 1)}",
     ]
     words += ["rootless"] if any("rootless" in each for each in told.get("SecurityOptions") or ()) else []
-    words += ["gVisor is there, not used"] if "runsc" in (told.get("Runtimes") or {}) else []
     return ", ".join(words)
 
 
