@@ -89,8 +89,10 @@ def test_runs_and_rows_are_those_of_the_folder_that_the_line_names(
     assert offered(home, f"harness report --runs {other} y", tmp_path) == ["yours"]
 
 
-def test_a_run_whose_name_would_move_the_cursor_is_not_offered(home: dict[str, str], tmp_path: Path) -> None:
-    runs = evaluated(tmp_path / "runs", "fine/a", "bad\x1b[2J/a", "two\nlines/a")
+def test_a_run_whose_name_would_move_the_cursor_or_run_a_command_is_not_offered(
+    home: dict[str, str], tmp_path: Path
+) -> None:
+    runs = evaluated(tmp_path / "runs", "fine/a", "bad\x1b[2J/a", "two\nlines/a", "x$(touch pwned)/a")
     assert offered(home, f"harness compare --runs {runs} ", tmp_path) == ["fine"]
 
 

@@ -6,6 +6,7 @@ looked up anew where a file that may define some has changed. Runs are folders, 
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
@@ -21,6 +22,7 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 ROOT = Path(__file__).parent.parent.parent
 DEFINING = ("pipeline", "benchmarks", "harness/engines")
 CACHE = "completion.json"
+HARMLESS = re.compile(r"[\w./@:+-]+")
 
 
 def recipe(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -99,8 +101,8 @@ def selection(context: click.Context, parameter: click.Parameter, begun: str) ->
 
 
 def beginning(known: Iterable[str], begun: str) -> list[CompletionItem]:
-    """The names that begin like that. One that could move a terminal's cursor is left out."""
-    return [CompletionItem(one) for one in known if one.startswith(begun) and one.isprintable()]
+    """The names that begin like that. One that a shell or a terminal would take for more is left out."""
+    return [CompletionItem(one) for one in known if one.startswith(begun) and HARMLESS.fullmatch(one)]
 
 
 def folder_of(context: click.Context) -> Path:
