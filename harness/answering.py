@@ -15,6 +15,7 @@ from harness.tokens import Tokens, tokens
 from harness.types import FinishReason, Generation
 
 REPLACEMENT = "\ufffd".encode()
+MOST_IDS = 2**31  # no vocabulary has so many: such numbers are no ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +137,9 @@ def tokens_of(choice: Choice, lengths: list[int] | None) -> Tokens | None:
     found = choice.tokens
     if found is None or lengths is None:
         return None
-    ids = choice.token_ids or ()
-    return tokens(ids if len(ids) == len(found) else (), (logprob for _, logprob in found), lengths)
+    ids = choice.token_ids or []
+    fit = len(ids) == len(found) and all(0 <= number < MOST_IDS for number in ids)
+    return tokens(ids if fit else (), (logprob for _, logprob in found), lengths)
 
 
 def byte_lengths(tokens: list[bytes], text: str) -> list[int] | None:

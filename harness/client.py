@@ -327,10 +327,10 @@ def seconds_to_wait(header: str | None) -> float | None:
     if header.strip().isdecimal():
         return min(float(header), LONGEST_WAIT)
     try:
-        moment = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+        moment = email.utils.parsedate_to_datetime(header).timestamp()
+    except (ValueError, OverflowError, OSError):
         return None
-    return min(max(moment.timestamp() - time.time(), 0.0), LONGEST_WAIT)
+    return min(max(moment - time.time(), 0.0), LONGEST_WAIT)
 
 
 def pause(state: RetryCallState) -> float:

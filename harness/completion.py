@@ -1,17 +1,31 @@
 """The JSON of OpenAI-compatible answers, as far as it is read. Fields that are not read are skipped."""
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
+
+Spelling = bytes  # the field of this name hides it below
+Count = Annotated[int, Meta(ge=0, lt=2**31)]
 
 
 class Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
 
 
 class TokenLogprob(msgspec.Struct):
     token: str
     logprob: float
     bytes: list[int] | None = None
+
+    @property
+    def spelt(self) -> Spelling:
+        """The token's bytes; those of its text where none were sent, or numbers that are no bytes."""
+        try:
+            return self.token.encode() if self.bytes is None else Spelling(self.bytes)
+        except ValueError:
+            return self.token.encode()
 
 
 class Logprobs(msgspec.Struct):
@@ -54,10 +68,7 @@ class Choice(msgspec.Struct):
         if found is None:
             return None
         if found.content is not None:
-            return [
-                (each.token.encode() if each.bytes is None else bytes(each.bytes), each.logprob)
-                for each in found.content
-            ]
+            return [(each.spelt, each.logprob) for each in found.content]
         if found.tokens is None or found.token_logprobs is None:
             return None
         if len(found.tokens) != len(found.token_logprobs):

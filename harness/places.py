@@ -1,13 +1,14 @@
 """Where each row of a file ends: `generations.jsonl.places`, appended to after the rows themselves.
 
-    ["2024-I-1",3,204812]
+    ["2024-I-1",3,204812,2817334126]
 
 A help, never the truth: with it, what eight gigabytes of rows hold is known in a moment. It may lack the
-last rows, and where it is damaged or its last place is not that of its row it counts for nothing: what it
-does not tell is read from them. The other places are compared as their rows are read (`rows.read_spans`).
-It may be removed at any time.
+last rows, and where it is damaged (each line ends in a checksum of what it says) or its last place is not
+that of its row it counts for nothing: what it does not tell is read from them. The other places are compared
+as their rows are read (`rows.read_spans`). It may be removed at any time.
 """
 
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
@@ -26,6 +27,15 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     end: int
 
 
+class Line(msgspec.Struct, frozen=True, array_like=True):
+    """A place as it is written, with its checksum."""
+
+    question: str
+    draw: int
+    end: int
+    check: int
+
+
 class Keyed(msgspec.Struct):
     question: str
     draw: int
@@ -36,7 +46,14 @@ def file_of(rows: Path) -> Path:
 
 
 def lines(places: Iterable[Place]) -> bytes:
-    return b"".join(msgspec.json.encode(place) + b"\n" for place in places)
+    return b"".join(
+        msgspec.json.encode(Line(place.question, place.draw, place.end, checksum(place))) + b"\n"
+        for place in places
+    )
+
+
+def checksum(place: Place | Line) -> int:
+    return zlib.crc32(f"{place.question}\n{place.draw}\n{place.end}".encode())
 
 
 def write(rows: Path, places: Iterable[Place]) -> Path:
@@ -67,11 +84,14 @@ def told(rows: Path) -> list[Place]:
 
 def written(file: Path) -> list[Place]:
     """The places of a file, but for a torn last line; none where it cannot be read or is damaged."""
-    decoder = msgspec.json.Decoder(Place)
+    decoder = msgspec.json.Decoder(Line)
     try:
-        return [decoder.decode(line) for line in file.read_bytes().split(b"\n")[:-1]]
+        found = [decoder.decode(line) for line in file.read_bytes().split(b"\n")[:-1]]
     except (OSError, *UNREADABLE):
         return []
+    if any(checksum(line) != line.check for line in found):
+        return []
+    return [Place(line.question, line.draw, line.end) for line in found]
 
 
 def stands(places: list[Place], rows: Path) -> bool:

@@ -2,17 +2,22 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from harness import places
+from harness.answering import Response
 from harness.batch import COLLECTED, answers
-from harness.errors import DataError, HarnessError, UsageError
+from harness.client import seconds_to_wait, understood
+from harness.errors import DataError, HarnessError, ServerError, UsageError
 from harness.grading.code import verdict_of
 from harness.hub import Lock, read_jsonl
 from harness.machine import load_machine
 from harness.nightly.config import load_nightly
+from harness.rows import RowFile
 from harness.runs import RECIPE, commands_of, evaluations, order_of
 from harness.sandboxes import Limits, Program
 from harness.sandboxes.pool import Conversation, decoded_outcome
@@ -23,7 +28,9 @@ from harness.toml import LONGEST_LINE, table_in
 from harness.unfinished import read_partial
 from harness.vocabulary import Vocabulary
 from reports.published import Register, load
+from tests.fuzz.answering import ENDPOINT, kept
 from tests.fuzz.targets.guest_outcomes import Deaf
+from tests.pipeline.rows import row
 
 DEEP = b"[" * 100_000
 NO_TEXT = b'{"a": "\xff"}'
@@ -176,3 +183,40 @@ def test_tokens_that_are_damaged_are_named_and_others_are_still_read(tmp_path: P
     index = TokenIndex(path)
     with pytest.raises(DataError, match="damaged"):
         [index[key] for key in index]
+
+
+def test_a_place_with_one_wrong_bit_is_no_place_so_that_no_row_is_asked_for_twice(tmp_path: Path) -> None:
+    path = tmp_path / "generations.jsonl"
+    with RowFile(path) as file:
+        file.append(Response(row=replace(row("text", "q"), draw=draw)) for draw in range(3))
+    told = places.file_of(path).read_bytes()
+    for place in range(len(told)):
+        flipped = bytearray(told)
+        flipped[place] ^= 1
+        places.file_of(path).write_bytes(flipped)
+        with RowFile(path) as file:
+            assert file.keys == {("q", 0), ("q", 1), ("q", 2)}
+
+
+def test_a_wait_until_a_date_that_no_clock_has_is_no_wait() -> None:
+    assert seconds_to_wait("Wed, 21 Oct 99999999999999999999 07:28:00 GMT") is None
+    assert seconds_to_wait("Wed, 21 Oct 0001 07:28:00 +9999999999999") is None
+
+
+def test_tokens_of_numbers_that_are_no_bytes_and_ids_that_are_none_do_not_end_a_run() -> None:
+    token = {"token": "a", "logprob": -0.1, "bytes": [300, -1]}
+    answer = {
+        "model": "m",
+        "choices": [{"text": "a", "logprobs": {"content": [token]}, "token_ids": [2**40]}],
+    }
+    found = kept(understood(json.dumps(answer).encode(), ENDPOINT))
+    assert found.tokens is not None
+    assert list(found.tokens.lengths) == [1]
+    assert not len(found.tokens.ids)
+
+
+@pytest.mark.parametrize("count", [-1, 2**31, 10**30])
+def test_a_count_that_no_answer_has_is_no_completion(count: int) -> None:
+    answer = {"model": "m", "choices": [{"text": "a"}], "usage": {"completion_tokens": count}}
+    with pytest.raises(ServerError, match="no OpenAI completion"):
+        understood(json.dumps(answer).encode(), ENDPOINT)

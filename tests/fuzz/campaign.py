@@ -15,6 +15,8 @@ from tests.fuzz.watch import LARGEST, SECONDS, digest, read_record
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = Path(__file__).parent / "targets"
+SEEDS = Path(__file__).parent / "corpus"
+PACKAGE = "tests.fuzz.targets"
 COVERED = re.compile(r"\bcov: (\d+)")
 KILLED_MOST = 5
 """Processes of one target that may be killed before it is given up."""
@@ -74,15 +76,15 @@ def targets() -> list[str]:
 def fuzzed(names: Iterable[str], effort: Effort, folder: Path, at_once: int) -> Iterator[Fuzzed]:
     """The targets in their order, `at_once` of them at the same time."""
     with ThreadPoolExecutor(at_once) as pool:
-        yield from pool.map(lambda name: fuzz(name, effort, folder / name), names)
+        yield from pool.map(lambda name: fuzz(f"{PACKAGE}.{name}", effort, folder / name), names)
 
 
-def fuzz(name: str, effort: Effort, folder: Path) -> Fuzzed:
+def fuzz(module: str, effort: Effort, folder: Path) -> Fuzzed:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     ends, edges, trouble = time.monotonic() + effort.seconds, 0, ""
-    for killed in range(KILLED_MOST):
-        code, covered, said = one_process(name, effort, folder, ends - time.monotonic(), 0 if killed else 1)
+    for _ in range(KILLED_MOST):
+        code, covered, said = one_process(module, effort, folder, ends - time.monotonic())
         edges = max(edges, covered)
         if code == 0:
             break
@@ -94,13 +96,13 @@ def fuzz(name: str, effort: Effort, folder: Path) -> Fuzzed:
         file = folder / f"{kind.split()[0]}-{digest(found.current)}"
         file.write_bytes(found.current)
         file.with_suffix(".txt").write_text(f"{kind}\n{said[-2000:]}", encoding="utf-8")
-    return summed(name, folder, edges, trouble)
+    return summed(module.rpartition(".")[2], folder, edges, trouble)
 
 
-def one_process(name: str, effort: Effort, folder: Path, left: float, first: int) -> tuple[int, int, str]:
-    """How it ended, the edges it covered, and the end of what it said."""
-    bombs = effort.bombs * first
-    command = [sys.executable, "-m", "tests.fuzz.child", name, str(folder), str(bombs), *effort.flags(left)]
+def one_process(module: str, effort: Effort, folder: Path, left: float) -> tuple[int, int, str]:
+    """How it ended, the edges it covered, and what it said."""
+    told = (module, str(folder), str(effort.bombs), *effort.flags(left))
+    command = [sys.executable, "-m", "tests.fuzz.child", *told]
     done = subprocess.run(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         errors="replace", check=False,

@@ -1,7 +1,8 @@
-"""A fuzzing process: `python -m tests.fuzz.child TARGET FOLDER BOMBS [libFuzzer's flags]`.
+"""A fuzzing process: `python -m tests.fuzz.child MODULE FOLDER BOMBS [libFuzzer's flags]`.
 
-Its corpus is FOLDER/corpus, with the committed one as seeds. It ends when the flags say so, or is killed by
-an input that takes too long. Only our own packages are instrumented.
+The module's `read` is given its committed seeds, the bombs, and what atheris makes of the seeds; FOLDER takes
+what is found, and the corpus as it grows. It ends when the flags say so, or is killed by an input that takes
+too long. Only our own packages are instrumented.
 """
 
 import importlib
@@ -11,31 +12,28 @@ from pathlib import Path
 import atheris
 
 from tests.fuzz.bombs import bombs
+from tests.fuzz.campaign import SEEDS
 from tests.fuzz.watch import LARGEST, Watch, confine
 
 OURS = ["harness", "benchmarks", "pipeline", "reports"]
-SEEDS = Path(__file__).parent / "corpus"
 
 
 def main() -> None:
-    name, folder, most = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    module, folder, most = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     with atheris.instrument_imports(include=OURS):
-        target = importlib.import_module(f"tests.fuzz.targets.{name}")
+        target = importlib.import_module(module)
     confine()
     watch = Watch(target.read, target.REFUSALS, folder)
-    grown = folder / "corpus"
+    seeds, grown, words = SEEDS / module.rpartition(".")[2], folder / "corpus", folder / "words"
     grown.mkdir(exist_ok=True)
-    words = folder / "words"
     words.write_text("".join(f'"{escaped(word)}"\n' for word in target.WORDS), encoding="ascii")
     limits = [f"-max_len={LARGEST}", "-timeout=600", "-rss_limit_mb=0", f"-artifact_prefix={folder}/"]
-    atheris.Setup(
-        [sys.argv[0], f"-dict={words}", *limits, *sys.argv[4:], str(grown), str(SEEDS / name)], watch
-    )
-    for seed in sorted((SEEDS / name).iterdir()):
-        watch(seed.read_bytes())
-    watch.forget_maxima()
-    for bomb in bombs(target.WORDS, most):
-        watch(bomb)
+    flags = [f"-dict={words}", *limits, *sys.argv[4:], str(grown)]
+    atheris.Setup([sys.argv[0], *flags, *([str(seeds)] if seeds.is_dir() else [])], watch)
+    watch.warm_up(seed.read_bytes() for seed in sorted(seeds.glob("*")))
+    made = list(bombs(target.WORDS, most))
+    while (number := watch.next_bomb()) < len(made):
+        watch(made[number])
     atheris.Fuzz()
 
 

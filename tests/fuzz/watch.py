@@ -12,7 +12,7 @@ import signal
 import struct
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ MEMORY = 200 << 20
 CEILING = 4 << 30
 """Bytes of addresses: an input that wants more gets a MemoryError, and the machine keeps its memory."""
 
-HEAD = struct.Struct("<7Q")
+HEAD = struct.Struct("<8Q")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 Reader = Callable[[bytes], object]
 
@@ -48,7 +48,7 @@ class Told:
 
 def read_record(path: Path) -> Told:
     data = path.read_bytes()
-    *numbers, size = HEAD.unpack_from(data)
+    *numbers, _, size = HEAD.unpack_from(data)
     names = ("inputs", "finished", "slowest", "slowest_size", "hungriest", "hungriest_size")
     return Told(**dict(zip(names, numbers, strict=True)), current=data[HEAD.size : HEAD.size + size])
 
@@ -83,9 +83,14 @@ class Watch:
             signal.setitimer(signal.ITIMER_PROF, 0)
         self.end(data, time.process_time_ns() - started, peak() - before)
 
+    def next_bomb(self) -> int:
+        """Which bomb comes next: the one after that which killed the process before this one."""
+        self.numbers[6] += 1
+        return self.numbers[6] - 1
+
     def begin(self, data: bytes) -> None:
         self.numbers[0] += 1
-        self.numbers[6] = len(data)
+        self.numbers[7] = len(data)
         self.record[HEAD.size : HEAD.size + len(data)] = data
         self.write()
 
@@ -99,9 +104,12 @@ class Watch:
             self.file(f"memory-{digest(data)}", f"{grown >> 20} MB at its peak", data)
         self.write()
 
-    def forget_maxima(self) -> None:
-        """The first inputs took what importing takes."""
-        self.numbers[2:6] = 0, 0, 0, 0
+    def warm_up(self, inputs: Iterable[bytes]) -> None:
+        """Has the first inputs read: they take what importing takes, which is no slowness of theirs."""
+        before = self.numbers[2:6]
+        for data in inputs:
+            self(data)
+        self.numbers[2:6] = before
         self.write()
 
     def write(self) -> None:
