@@ -224,9 +224,11 @@ def unknown_settings(table: dict[str, Any]) -> Iterator[str]:
 
 def decode_path(kind: type, value: object) -> object:
     """Lets TOML strings become paths."""
-    if kind is Path and isinstance(value, str):
+    if kind is not Path:
+        raise NotImplementedError(kind)
+    if isinstance(value, str):
         try:
             return Path(value).expanduser()
         except RuntimeError as error:
             raise ValueError(f"{value!r} names the home of a user who is not known here") from error
-    raise NotImplementedError(kind)
+    raise ValueError(f"a path is text, not {value!r}")

@@ -63,6 +63,13 @@ def test_toml_nested_too_deeply_within_a_short_line_is_refused() -> None:
         table_in(b"a = " + b"[" * (LONGEST_LINE - 10))
 
 
+@pytest.mark.parametrize("value", ["3", "-inf", "[]", "1979-05-27"])
+def test_a_path_that_is_no_text_is_told_with_its_setting(tmp_path: Path, value: str) -> None:
+    (tmp_path / "machine.toml").write_text(f"data = {value}\n")
+    with pytest.raises(UsageError, match=r"\$\.data"):
+        load_machine(tmp_path / "machine.toml")
+
+
 def test_the_home_of_an_unknown_user_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "machine.toml").write_text('data = "~nobody-of-this-name/x"\n')
     with pytest.raises(UsageError, match="nobody-of-this-name"):
