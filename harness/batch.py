@@ -31,6 +31,7 @@ from harness.completion import Completion
 from harness.endpoint import Endpoint
 from harness.engines import OPENAI_PARAMETERS
 from harness.engines.batch import batch
+from harness.engines.remote import without_login
 from harness.errors import HarnessError, ServerError
 from harness.eventloop import run
 from harness.files import UNREADABLE, write_json, write_pieces
@@ -214,7 +215,7 @@ def ask_in_batches(
         if not settings.base_url:
             break
         key = os.environ.get(settings.api_key_env, "")
-        api = BatchApi(settings.base_url, key, machine.batch_poll)
+        api = BatchApi(without_login(settings.base_url, batch.name), key, machine.batch_poll)
         run(submitted(api, found.left, say))
     else:
         found = ask_by_files(held, endpoint, rows, progress=progress, say=say)

@@ -295,7 +295,10 @@ def shown(folder: str) -> list[str]:
 @cache
 def prefixes(python: Path) -> tuple[str, ...]:
     """The folders that an interpreter needs: its environment, and the Python that made it."""
-    done = subprocess.run([str(python), "-I", "-c", PREFIXES], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(python), "-I", "-c", PREFIXES],
+        env=without_secrets(os.environ), capture_output=True, text=True, check=False,
+    )  # fmt: skip
     if done.returncode:
         raise HarnessError(
             f"{python} does not run: {done.stderr.strip()[-300:]}", "Run: harness setup lighteval"

@@ -18,6 +18,7 @@ from platformdirs import user_cache_path
 
 from harness.errors import HarnessError, UsageError
 from harness.hubs import HubName
+from harness.secrets import declare
 from harness.toml import table_in
 from harness.weights import check_arguments
 
@@ -198,6 +199,7 @@ def load_machine(file: Path | None) -> Machine:
         found = msgspec.convert(table, Machine, strict=True, dec_hook=decode_path)
         for name, engine in found.engines.items():
             check_arguments(name, engine.arguments, engine.environment)
+        declare(engine.api_key_env for engine in found.engines.values())
         return found
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error

@@ -36,24 +36,31 @@ ADDRESS = re.compile(r"\b([a-z][\w+.-]*://)[^\s/?#@\"'<>]*:[^\s/?#@\"'<>]*@", re
 QUERY = re.compile(r"\b([a-z][\w+.-]*://[^\s?#\"'<>]*)\?[^\s\"'<>)]+", re.IGNORECASE)
 
 
+declared: set[str] = set()
+"""Variables that machine.toml names for keys, whatever they are called. For the whole process: an error that
+is raised anywhere must be without their values."""
+
+
+def declare(names: Iterable[str]) -> None:
+    """Says that these variables hold secrets."""
+    declared.update(name for name in names if name)
+
+
 def is_secret(name: str, value: str) -> bool:
     """Whether a variable holds a secret: its name says so, or it is an address with a password."""
-    return bool(NAMED.search(name)) or bool(ADDRESS.search(value))
+    return name in declared or bool(NAMED.search(name)) or bool(ADDRESS.search(value))
 
 
-def without_secrets(environment: Mapping[str, str], also: Iterable[str] = ()) -> dict[str, str]:
-    """The variables that a process may have that needs no secret. `also` are names of further secrets."""
-    named = set(also)
-    return {
-        name: value for name, value in environment.items() if name not in named and not is_secret(name, value)
-    }
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a process may have that needs no secret."""
+    return {name: value for name, value in environment.items() if not is_secret(name, value)}
 
 
 def known_secrets(environment: Mapping[str, str] = os.environ) -> set[str]:
     """The secrets' values, as the environment and the Hub's token file have them."""
     found = {stored_token(environment)}
     for name, value in environment.items():
-        if NAMED.search(name):
+        if name in declared or NAMED.search(name):
             found.add(value.strip())
         if ADDRESS.search(value):
             found |= set(passwords(value))

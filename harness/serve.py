@@ -400,15 +400,10 @@ def supervised(command: list[str], grace: float = GRACE) -> list[str]:
 def server_environment(engine: Engine, machine: Machine, mark: str) -> dict[str, str]:
     """The harness's environment without what would lead the server into our own packages, and without
     secrets: it reads a local folder and needs none. A foreign VLLM_API_KEY would even lock us out."""
-    kept = without_secrets(os.environ, key_names(machine))
+    kept = without_secrets(os.environ)
     for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
         kept.pop(name, None)
     return {**kept, **engine.environment(machine), "PYTHONUNBUFFERED": "1", MARK: mark}
-
-
-def key_names(machine: Machine) -> set[str]:
-    """The variables that machine.toml names for keys of servers elsewhere."""
-    return {settings.api_key_env for settings in (machine.engine("remote"), *machine.engines.values())}
 
 
 def free_port(wanted: int) -> int:

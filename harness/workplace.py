@@ -12,8 +12,10 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from harness.errors import HarnessError
 from harness.hardware import cpu_name, gpu_lines
 from harness.machine import Machine
+from harness.secrets import without_secrets
 from harness.stage import Json
 
 PACKAGES = (
@@ -37,7 +39,7 @@ def workplace(machine: Machine) -> dict[str, Json]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": memory_gb(),
         "gpus": machine.gpus,
-        "gpu": gpu_lines()[0][0] if machine.gpus and gpu_lines() else "",
+        "gpu": gpu_name() if machine.gpus else "",
         "nodes": machine.training.nodes,
         **(price if machine.price_per_gpu_hour else {}),
         "system": f"{platform.system()} {platform.machine()}",
@@ -45,6 +47,14 @@ def workplace(machine: Machine) -> dict[str, Json]:
         "harness": harness_version(),
         "packages": packages(),
     }
+
+
+def gpu_name() -> str:
+    """The first GPU's name; nothing where the driver tells none or hangs: no stage is lost for its sake."""
+    try:
+        return next((name for name, _ in gpu_lines()), "")
+    except HarnessError:
+        return ""
 
 
 def memory_gb() -> float:
@@ -81,8 +91,9 @@ def git(*arguments: str) -> str:
         return ""
     try:
         done = subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False, timeout=10
-        )
+            ["git", "-C", str(ROOT), *arguments],
+            env=without_secrets(os.environ), capture_output=True, text=True, check=False, timeout=10,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -4,6 +4,7 @@ Nothing is imported: vLLM alone takes a minute for that. `harness/doctor/startin
 """
 
 import functools
+import os
 import shlex
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from harness.doctor.interpreter import PIP, faults, required, shortened
 from harness.errors import HarnessError
 from harness.files import UNREADABLE
 from harness.machine import Machine, told_by_driver
+from harness.secrets import without_secrets
 from harness.setup import ENVIRONMENTS, environment_python, pins, recorded
 
 PROBE_SECONDS = 8.0
@@ -101,8 +103,9 @@ def probe(python: Path, module: str, packages: tuple[str, ...]) -> Probed:
     where = shortened(python)
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS, cwd="/"
-        )
+            command, env=without_secrets(os.environ),
+            capture_output=True, text=True, check=False, timeout=PROBE_SECONDS, cwd="/",
+        )  # fmt: skip
     except OSError as error:
         raise HarnessError(f"{where} does not run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:

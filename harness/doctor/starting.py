@@ -1,5 +1,6 @@
 """What `--deep` adds: each environment is imported, each engine serves a small model and answers."""
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from harness.doctor.environments import provided
 from harness.doctor.finding import Finding
 from harness.errors import HarnessError
 from harness.machine import Machine
+from harness.secrets import without_secrets
 from harness.serve import ServerPool
 from harness.setup import environment_python
 from harness.types import Sampling
@@ -36,7 +38,7 @@ def imported(python: Path, module: str) -> None:
     """Raises HarnessError unless the environment's Python imports the module."""
     try:
         done = subprocess.run(
-            [str(python), "-c", f"import {module}"],
+            [str(python), "-c", f"import {module}"], env=without_secrets(os.environ),
             capture_output=True, text=True, check=False, timeout=IMPORT_SECONDS, cwd="/",
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:

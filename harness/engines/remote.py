@@ -27,7 +27,7 @@ class Remote(Engine):
         url = machine.engine(self.name).base_url.rstrip("/")
         if not url:
             raise UsageError("the remote engine has no URL", "give --base-url, or engines.remote.base_url")
-        return url
+        return without_login(url, self.name)
 
     def fingerprint(self, machine: Machine, model: Path | None = None) -> dict[str, str]:
         """The URL counts by its hash: it may name a private host, and rows are published."""
@@ -39,6 +39,18 @@ class Remote(Engine):
             "tensor_parallel": "unknown",
             "endpoint": digest,
         }
+
+
+def without_login(url: str, engine: str) -> str:
+    """The URL. Raises UsageError where it carries a user, a password or a query, which may be a key: a URL
+    stands in process lists and files, and a server would get two kinds of login at once."""
+    if "@" in url.partition("://")[2].partition("/")[0] or "?" in url or "#" in url:
+        raise UsageError(
+            f"the base URL of the engine {engine} carries a user, a password or a query",
+            f"Leave them out. The variable that engines.{engine}.api_key_env names holds the key, "
+            "which is sent as `Authorization: Bearer`.",
+        )
+    return url
 
 
 remote = Remote()

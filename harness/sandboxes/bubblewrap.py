@@ -22,6 +22,7 @@ from harness.errors import SandboxError
 from harness.machine import Machine
 from harness.sandboxes import Accept, Execution, Limits, Program, SandboxKind, Say, accept_all, image
 from harness.sandboxes.pool import Channel, Pool, guest_settings, guest_source
+from harness.secrets import without_secrets
 
 REMEDY = "or install bubblewrap (Debian: apt-get install bubblewrap) and Python 3.11"
 FIRST_UID = 2**30
@@ -107,8 +108,9 @@ def interpreter() -> tuple[Path, Path]:
         if not candidate or not os.access(candidate, os.X_OK):
             continue
         done = subprocess.run(
-            [candidate, "-I", "-c", WHICH_PYTHON], capture_output=True, text=True, check=False
-        )
+            [candidate, "-I", "-c", WHICH_PYTHON],
+            env=without_secrets(os.environ), capture_output=True, text=True, check=False,
+        )  # fmt: skip
         fits, _, paths = done.stdout.partition("\n")
         if done.returncode == 0 and fits == "True":
             executable, prefix = (Path(line).resolve() for line in paths.splitlines())
@@ -124,7 +126,7 @@ def trouble() -> str:
         probe = [*command(Path("/usr")), "pass"]
     except SandboxError as error:
         return error.message
-    done = subprocess.run(probe, capture_output=True, text=True, check=False)
+    done = subprocess.run(probe, env=without_secrets(os.environ), capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else f"bwrap failed: {done.stderr.strip()[-300:]}"
 
 
@@ -134,8 +136,9 @@ class Piped:
     def __init__(self, arguments: list[str]) -> None:
         self.complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, bufsize=0
-        )
+            arguments, env=without_secrets(os.environ),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, bufsize=0,
+        )  # fmt: skip
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.stdin = self.process.stdin.fileno()
