@@ -7,6 +7,7 @@
 Everything else has a default. Paths are relative to the file.
 """
 
+import itertools
 import re
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +15,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from harness.benchmark import Benchmark
 from harness.discover import suggestion
 from harness.errors import UsageError
-from harness.nightly.gate import Outcome
+from harness.nightly.gate import Outcome, settled
 from harness.recipe import checked_name
 from harness.toml import table_in
 
 Positive = Annotated[float, Meta(gt=0)]
-Chance = Annotated[float, Meta(gt=0, lt=0.5)]
+Chance = Annotated[float, Meta(ge=1e-6, lt=0.5)]
+Deviations = Annotated[float, Meta(gt=0, le=6)]  # of more the gate's sums cannot tell the chance from none
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,7 +58,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     last nights; without it, all since the last `--accept`."""
 
     alpha: Chance = 0.01
-    k: Positive | None = None
+    k: Deviations | None = None
     drop: Positive = 3.0
     minimum_history: Annotated[int, Meta(ge=2)] = 5
     maximum_history: Annotated[int, Meta(ge=2)] | None = None
@@ -114,7 +117,9 @@ def load_nightly(file: Path) -> Nightly:
 
 
 def checked(found: Nightly, file: Path) -> Nightly:
-    """The configuration. Raises UsageError where two of its checkpoints would be one in the history."""
+    """The configuration. Raises UsageError where two of its checkpoints would be one in the history, or no
+    history would ever be long enough."""
+    reachable(found.gate, file)
     for one in found.checkpoints:
         if not re.fullmatch(r"\w[\w.-]*", one.called):
             raise UsageError(
@@ -135,6 +140,30 @@ def checked(found: Nightly, file: Path) -> Nightly:
             f"{file}: two checkpoints are called {min(double)!r}", 'Give each a name = "…" of its own.'
         )
     return found
+
+
+def reachable(gate: Gate, file: Path) -> None:
+    """Raises UsageError where `minimum_history` nights never count, since the last ones wait (`settled`)."""
+    most, least = gate.maximum_history, gate.minimum_history
+    if most is not None and (counted := len(settled(range(most)))) < least:
+        enough = next(nights for nights in itertools.count(least) if len(settled(range(nights))) >= least)
+        raise UsageError(
+            f"{file}: of maximum_history = {most} nights the last {most - counted} wait and {counted} count, "
+            f"so that minimum_history = {least} is never reached",
+            f"Take maximum_history = {enough} or more, or none.",
+        )
+
+
+def drawn_apart(benchmark: Benchmark) -> Benchmark:
+    """The benchmark. Raises UsageError where its draws would be copies: the gate takes each for one of its
+    own, and would find far less noise than there is."""
+    sampling = benchmark.sampling
+    if sampling.temperature == 0 and sampling.draws > 1:
+        raise UsageError(
+            f"{benchmark.name}: {sampling.draws} draws a question at temperature 0 are one, copied",
+            f'Ask for one ("{benchmark.name}:1"), or set a temperature above 0.',
+        )
+    return benchmark
 
 
 FIELD = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<table>\w*).*`)?$")
