@@ -74,9 +74,15 @@ def ordered_options(question: Question, order: list[int]) -> list[str]:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of gpqa_diamond.csv. Fields hold line breaks, so the file is read as CSV, not by lines."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
+    """The rows of gpqa_diamond.csv. Fields hold line breaks, so the file is read as CSV, not by lines.
+
+    Raises DataError where it is none.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no CSV file of UTF-8 text ({error})", "Download it again.") from error
 
 
 def check_file(rows: list[dict[str, str]], questions: list[Question], where: Path) -> None:

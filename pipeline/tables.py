@@ -25,6 +25,7 @@ import msgspec
 
 from harness.discover import suggestion
 from harness.errors import DataError, UsageError
+from harness.files import UNREADABLE
 from harness.hub import FoundFiles, find_files
 from harness.machine import Machine
 
@@ -171,7 +172,7 @@ def understood(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, MemoryError, RecursionError) as error:
         remedy = "Download the file again."
         if "memory" in str(error):
             remedy = (
@@ -192,7 +193,7 @@ def json_rows(path: Path) -> Iterator[Row]:
                 continue
             try:
                 yield decoder.decode(line)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 raise DataError(f"{path}, line {number}: not a JSON object ({error})") from error
 
 
@@ -264,7 +265,8 @@ def present(path: Path) -> list[str]:
     """
     if kind_of(path) == "jsonl":
         first = next(islice(json_rows(path), 1), None)
-        return [] if first is None else list(paths_in_value(first, ""))
+        with understood(path):
+            return [] if first is None else list(paths_in_value(first, ""))
     with understood(path):
         return list(paths_in_schema(path))
 

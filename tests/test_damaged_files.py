@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from benchmarks.gpqa import read_rows as csv_rows
 from harness import places
 from harness.answering import Response
 from harness.batch import COLLECTED, answers
@@ -27,6 +28,7 @@ from harness.tokens import TokenFile, TokenIndex, encoded, header, tokens
 from harness.toml import LONGEST_LINE, table_in
 from harness.unfinished import read_partial
 from harness.vocabulary import Vocabulary
+from pipeline.tables import present
 from reports.published import Register, load
 from tests.fuzz.answering import ENDPOINT, kept
 from tests.fuzz.targets.guest_outcomes import Deaf
@@ -43,6 +45,20 @@ def test_rows_of_a_data_set_that_are_no_objects_are_named_by_their_line(
     (tmp_path / "rows.jsonl").write_bytes(b"{}\n" + content)
     with pytest.raises(DataError, match="line 2"):
         list(read_jsonl(tmp_path / "rows.jsonl"))
+
+
+@pytest.mark.parametrize("content", [DEEP, b'{"a":' * 960 + b"1" + b"}" * 960, NO_TEXT, b"3"])
+def test_training_data_that_is_no_rows_is_a_data_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(content + b"\n")
+    with pytest.raises(DataError, match=r"rows\.jsonl"):
+        present(tmp_path / "rows.jsonl")
+
+
+@pytest.mark.parametrize("content", [b"a,b\n\xff,2\n", b"a,b\n" + b"1" * 200_000 + b",2\n"])
+def test_a_csv_file_that_is_none_is_a_data_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "rows.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"rows\.csv"):
+        csv_rows(tmp_path / "rows.csv")
 
 
 @pytest.mark.parametrize(
