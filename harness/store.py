@@ -42,7 +42,7 @@ from harness.workplace import workplace
 
 Row = TypeVar("Row")
 State = Literal["done", "partial", "missing"]
-MANIFEST = "stage.json"
+MANIFEST, IDENTITY = "stage.json", "identity.json"
 LABELS = "labels.json"
 DAMAGED = "Remove that file: the stage is then gone through again, and what its folder holds is kept."
 CHECKED_AGAIN = 0.5
@@ -203,8 +203,9 @@ class RunStore:
             if self.state(stage) == "done":
                 return path
             path.mkdir(parents=True, exist_ok=True)
-            write_json(path / "identity.json", stage.identity)
-            before, started = row_count(path), time.time()
+            resumed, before = begun(path), row_count(path)
+            write_json(path / IDENTITY, stage.identity)
+            where, started = workplace(context.machine), time.time()
             stage.run(path, context)
             write_json(
                 path / MANIFEST,
@@ -215,8 +216,9 @@ class RunStore:
                     "seconds": round(time.time() - started, 3),
                     "rows": row_count(path),
                     "rows_before": before or 0,
+                    "resumed": resumed,
                     "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                    "workplace": workplace(context.machine),
+                    "workplace": where,
                 },
             )
         return path
@@ -263,7 +265,7 @@ class RunStore:
     def changes(self, name: str, label: str, stage: Stage) -> Iterator[str]:
         """How a missing stage differs from the one that the label named before."""
         link = self.root / name / label
-        before = link.resolve() / "identity.json"
+        before = link.resolve() / IDENTITY
         if self.state(stage) != "missing" or not link.is_symlink() or not before.exists():
             return
         yield from differences(json.loads(before.read_bytes()), stage.identity)
@@ -299,6 +301,11 @@ def acquired(lock: FileLock) -> bool:
     except Timeout:
         return False
     return True
+
+
+def begun(path: Path) -> bool:
+    """Whether an earlier start left something in a stage's folder: the next one's seconds are not all."""
+    return any(file.name != IDENTITY for file in path.iterdir())
 
 
 def row_count(path: Path) -> int | None:

@@ -50,10 +50,11 @@ def workplace(machine: Machine) -> dict[str, Json]:
 
 
 def gpu_name() -> str:
-    """The first GPU's name; nothing where the driver tells none or hangs: no stage is lost for its sake."""
+    """The first GPU's name; nothing where nvidia-smi tells none, hangs or cannot be run: no stage is lost for
+    its sake."""
     try:
         return next((name for name, _ in gpu_lines()), "")
-    except HarnessError:
+    except (HarnessError, OSError):
         return ""
 
 

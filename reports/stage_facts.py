@@ -23,8 +23,9 @@ ELSEWHERE = ("remote", "batch")
 class Facts:
     """One stage of a run. Rows, tokens, seconds; None where it has none or nobody wrote them down.
 
-    `continued` says that `seconds` are not those of all rows: some were there before the last start, or were
-    taken over from another run. `workplace` is where it was finished, empty for what an earlier version ran.
+    `continued` says that `seconds` are not those of all the work: an earlier start left some, or rows were
+    taken over from another run. `hours` and `cost` are then the least. `workplace` is where it was finished,
+    empty for what an earlier version ran.
     """
 
     name: str
@@ -103,7 +104,7 @@ def told(store: RunStore, stage: Stage, name: str, estimator: Estimator) -> Fact
         tokens_out=tokens_out,
         seconds=manifest.get("seconds"),
         finished=manifest.get("finished", ""),
-        continued=bool(manifest.get("rows_before")) or adopted(path),
+        continued=bool(manifest.get("resumed") or manifest.get("rows_before")) or adopted(path),
         workplace=manifest.get("workplace", {}),
     )
 

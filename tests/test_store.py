@@ -13,6 +13,7 @@ import pytest
 
 from harness.errors import HarnessError, StageError
 from harness.files import write_rows
+from harness.hardware import gpu_lines
 from harness.machine import Machine
 from harness.progress import PlainProgress
 from harness.serve import ServerPool
@@ -45,6 +46,31 @@ class Sleep(Stage):
         with (out / "runs.txt").open("a") as file:
             file.write("run\n")
         time.sleep(self.seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Stage):
+    """Fails until its data are there: having left a checkpoint and no rows, or at once."""
+
+    data: Stage
+    at_once: bool = False
+
+    def run(self, out: Path, context: Context) -> None:
+        if self.at_once:
+            context.path(self.data)
+        (out / "checkpoint").mkdir(exist_ok=True)
+        context.path(self.data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breaks(Stage):
+    """Leaves an nvidia-smi that cannot be run any more."""
+
+    driver: str
+
+    def run(self, out: Path, context: Context) -> None:
+        Path(self.driver).write_text("no program")
+        gpu_lines.cache_clear()
 
 
 @pytest.fixture
@@ -199,3 +225,43 @@ def test_the_manifest_names_inputs_by_key(store: RunStore, context: Context) -> 
     manifest = json.loads((store.path(second) / "stage.json").read_text())
     assert manifest["inputs"] == [first.key]
     assert manifest["identity"]["after"] == first.key
+
+
+def test_the_manifest_says_that_an_earlier_start_left_work_though_it_left_no_rows(
+    store: RunStore, context: Context
+) -> None:
+    data = Write(text="data")
+    whole, resumed = Train(data=data, at_once=True), Train(data=data)
+    for stage in (whole, resumed):
+        with pytest.raises(StageError, match="not complete"):
+            store.build(stage, context)
+    for stage in (data, whole, resumed):
+        store.build(stage, context)
+    assert [store.manifest(stage)["resumed"] for stage in (whole, resumed)] == [False, True]
+
+
+def build_beside_a_driver(root: Path, driver: Path) -> None:
+    os.environ["PATH"] = f"{driver.parent}:{os.environ['PATH']}"
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    store, machine = RunStore(root), Machine(gpus=1)
+    with ServerPool(machine) as pool:
+        context = Context(store, machine, PlainProgress(), pool)
+        for stage in (Breaks(driver=str(driver)), Write(text="afterwards")):
+            store.build(stage, context)
+
+
+def test_a_driver_that_breaks_down_loses_no_stage_and_the_gpu_is_that_of_the_begin(
+    store: RunStore, tmp_path: Path
+) -> None:
+    driver = tmp_path / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\necho 'H100, 80000'\n")
+    driver.chmod(0o755)
+    worker = multiprocessing.get_context("spawn").Process(
+        target=build_beside_a_driver, args=(store.root, driver)
+    )
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+    stages = (Breaks(driver=str(driver)), Write(text="afterwards"))
+    assert [store.manifest(stage)["workplace"]["gpu"] for stage in stages] == ["H100", ""]
