@@ -6,7 +6,7 @@ A run made by `harness evaluate` has no recipe in the code: its folder is enough
 compare it and to report it. Nothing is asked again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -32,6 +32,7 @@ MOVED = "Was the folder moved in part, or changed?"
 class ToldRecipe(msgspec.Struct):
     """What is read of a run's recipe.json."""
 
+    engine: str = ""
     rows: list[str] = []
     benchmarks: list[str] = []
     published: str = ""
@@ -216,6 +217,14 @@ def commands_of(store: RunStore, name: str) -> tuple[tuple[str, ...], ...]:
     return tuple(told_recipe(store.root / name).commands)
 
 
+def commands_behind(store: RunStore, recipe: Recipe) -> tuple[tuple[str, ...], ...]:
+    """The commands that made a recipe's run: its own, else those in its `recipe.json`. A recipe's stages on
+    another engine are others: no command is known of a run that stands there on another one."""
+    told = told_recipe(store.root / recipe.name) if not recipe.commands else ToldRecipe()
+    same = recipe.make is None or told.engine == recipe.engine
+    return recipe.commands or (tuple(told.commands) if same else ())
+
+
 def as_recipe(name: str, found: list[Evaluated], published: str = "", claimed: str = "") -> Recipe:
     """A recipe of just these rows and benchmarks, so that they are reported as any other run is."""
     rows = dict.fromkeys(one.row for one in found)
@@ -235,23 +244,36 @@ def as_recipe(name: str, found: list[Evaluated], published: str = "", claimed: s
 
 
 def write_recipe(store: RunStore, recipe: Recipe) -> None:
-    """Writes `recipe.json` into the run's folder: what the links beside it cannot say. The commands that
-    made it stay where the recipe names none."""
+    """Writes `recipe.json` into the run's folder: what the links beside it cannot say.
+
+    The commands that made it stay where the recipe names none. While the run holds evaluations that are
+    not this recipe's, what is told of those stays beside: their rows and benchmarks, commands and claims.
+    """
     home = store.root / recipe.name
     home.mkdir(parents=True, exist_ok=True)
+    kept = told_recipe(home) if {*linked(home)} - {*recipe.marks()} else ToldRecipe()
+    commands = [*(one for one in kept.commands if one not in recipe.commands), *recipe.commands]
+    compared = recipe if recipe.published else kept
     write_json(
         home / RECIPE,
         {
             "name": recipe.name,
             "summary": recipe.summary,
             "engine": recipe.engine,
-            "rows": list(recipe.models),
-            "benchmarks": [benchmark.name for benchmark in recipe.benchmarks],
-            "published": recipe.published,
-            "claimed": recipe.claimed,
-            "commands": recipe.commands or commands_of(store, recipe.name),
+            "rows": list(dict.fromkeys([*kept.rows, *recipe.models])),
+            "benchmarks": list(dict.fromkeys([*kept.benchmarks, *(one.name for one in recipe.benchmarks)])),
+            "published": compared.published,
+            "claimed": compared.claimed,
+            "commands": commands or commands_behind(store, recipe),
         },
     )
+
+
+def linked(run: Path) -> Iterator[str]:
+    """The labels of the evaluations that a run's links lead to."""
+    for link in sorted((run / "eval").glob("*/*")):
+        if link.is_symlink():
+            yield f"eval/{link.parent.name}/{link.name}"
 
 
 def regraded(found: list[Evaluated], settings: Mapping[str, str]) -> dict[str, Mark]:

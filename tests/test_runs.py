@@ -11,13 +11,24 @@ import pytest
 from benchmarks.livecodebench import V5_167, V5_279, V6_454, WINDOWS, LiveCodeBench, lcb_v5
 from benchmarks.micro import micro_code, micro_math
 from harness.benchmark import Benchmark
+from harness.cli.found import find_recipe, find_run
 from harness.errors import DataError, UsageError
 from harness.evaluate import Ask, Mark
 from harness.files import write_json, write_rows
 from harness.machine import Machine
 from harness.progress import PlainProgress
 from harness.rows import read_rows
-from harness.runs import Stored, as_recipe, compared_with, evaluations, regraded, with_settings, write_recipe
+from harness.runs import (
+    Stored,
+    as_recipe,
+    commands_of,
+    compared_with,
+    evaluations,
+    order_of,
+    regraded,
+    with_settings,
+    write_recipe,
+)
 from harness.serve import ServerPool
 from harness.store import Context, Runner, RunStore
 from harness.types import Grade
@@ -90,6 +101,45 @@ def test_a_run_keeps_the_claims_that_it_was_made_for(place: tuple[RunStore, Cont
     recipe = as_recipe("mine", evaluations(store, "mine", BENCHMARKS), "dasd_micro")
     write_recipe(store, recipe)
     assert compared_with(store, "mine") == {"published": "dasd_micro"}
+
+
+def test_evaluations_that_stay_keep_the_command_that_made_them(place: tuple[RunStore, Context]) -> None:
+    """Two evaluations of one name: a page of both needs both commands, a page of the second its own alone."""
+    store, _ = place
+    finished(place, "mine", "sft-1", right=4)
+    first = replace(
+        as_recipe("mine", evaluations(store, "mine", BENCHMARKS), "dasd_micro"), commands=(("a",),)
+    )
+    second = replace(first, benchmarks=(micro_code,), published="", commands=(("b",),))
+    for recipe in (first, second, second):
+        write_recipe(store, recipe)
+    assert commands_of(store, "mine") == (("a",), ("b",))
+    assert compared_with(store, "mine") == {"published": "dasd_micro"}
+    assert list(order_of(store.root / "mine")) == ["eval/student/micro_math", "eval/student/micro_code"]
+    again = replace(first, benchmarks=(micro_math, micro_code), commands=(("c",),))
+    write_recipe(store, again)
+    assert commands_of(store, "mine") == (("c",),)
+
+
+def test_a_run_is_found_again_on_the_engine_that_it_was_made_on(place: tuple[RunStore, Context]) -> None:
+    store, _ = place
+    made = find_recipe("dasd-micro", "transformers")
+    write_recipe(store, made)
+    found, labels = find_run(store, "dasd-micro", None)
+    assert found.engine == "transformers"
+    assert {label: stage.key for label, stage in labels.items()} == {
+        label: stage.key for label, stage in made.labels().items()
+    }
+    assert find_run(store, "dasd-micro", "sglang")[0].engine == "sglang"
+
+
+def test_a_run_from_another_entry_is_its_recipe_with_all_stages(place: tuple[RunStore, Context]) -> None:
+    store, _ = place
+    made = find_recipe("dasd-4b", "sglang", "data")
+    write_recipe(store, made)
+    found, labels = find_run(store, "dasd-4b-from-data", None)
+    assert (found.name, found.engine) == ("dasd-4b-from-data", "sglang")
+    assert [stage.key for stage in labels.values()] == [stage.key for stage in made.labels().values()]
 
 
 def test_a_run_is_regraded_though_its_checkpoint_is_gone(place: tuple[RunStore, Context]) -> None:

@@ -45,20 +45,40 @@ def find_recipe(name: str, engine: str | None = None, entry: str | None = None) 
 
 
 def find_run(store: "RunStore", name: str, engine: str | None) -> "tuple[Recipe, Mapping[str, Stage]]":
-    """A recipe with its stages, or a run that only its folder knows. Raises UsageError for neither."""
+    """A recipe with its stages, or a run that only its folder knows. Raises UsageError for neither.
+
+    A recipe may be named in its form from another entry (`dasd-4b-from-data`). Without `engine` it is that
+    of the engine which the run was last made or reported on, else the recipe's own.
+    """
     from harness.discover import suggestion
-    from harness.runs import as_recipe, compared_with, evaluations, known_runs
+    from harness.models import recipe_named
+    from harness.runs import as_recipe, compared_with, evaluations, known_runs, told_recipe
 
     known = recipes()
-    if name in known or engine:
-        found = find_recipe(name, engine)
+    if (found := recipe_named(name, known)) is not None:
+        found = on_engine(found, engine or told_recipe(store.root / name).engine or found.engine)
         return found, found.labels()
+    if engine:
+        raise UsageError(f"unknown recipe {name!r}. {suggestion(name, known)}")
     kept = known_runs(store)
     if name not in kept:
         raise UsageError(f"unknown recipe or run {name!r}. {suggestion(name, [*known, *kept])}")
     marked = evaluations(store, name, benchmarks())
     found = as_recipe(name, marked, **compared_with(store, name))
     return found, {one.label: one.mark for one in marked}
+
+
+def on_engine(found: "Recipe", engine: str) -> "Recipe":
+    """The same recipe from the same entry on an engine. Raises UsageError where it has but its own."""
+    from harness.discover import find_engine
+
+    name = find_engine(engine).name
+    if name == found.engine:
+        return found
+    if found.make is None:
+        raise UsageError(f"the recipe {found.name!r} runs on {found.engine} only", "Leave --engine out.")
+    forms = [found.make(entry, name) for entry in found.entries]
+    return next(form for form in forms if form.name == found.name)
 
 
 def evaluated(store: "RunStore", text: str) -> "list[Evaluated]":
