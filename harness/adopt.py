@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness.asking import PROMPT
 from harness.batch import batch_endpoint
 from harness.engines.batch import batch
 from harness.rows import drop_torn_line, key_of, keys_of, read_rows, read_wanted
@@ -76,9 +77,17 @@ def adopt_draws(ask: "Ask", questions: list[str], out: Path, context: "Context")
             continue
         if not own:
             (out / SESSION).write_bytes((source / SESSION).read_bytes())
+        adopt_prompt(source, out)
         adopted += copy_rows(ask, source / ROWS, out / ROWS, missing)
         context.progress.say(f"  {len(missing):,} responses are there already, in {source.name}")
     return adopted
+
+
+def adopt_prompt(source: Path, out: Path) -> None:
+    """Copies how the first draw was put: it is the same of any number of draws. Who asks for more writes its
+    own."""
+    if (source / PROMPT).exists() and not (out / PROMPT).exists():
+        (out / PROMPT).write_bytes((source / PROMPT).read_bytes())
 
 
 def fingerprint_of(ask: "Ask", context: "Context") -> dict[str, str]:

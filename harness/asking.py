@@ -10,6 +10,9 @@ from harness.errors import ServerError
 from harness.harmony import speaks_harmony
 from harness.types import Message, Sampling
 
+PROMPT = "prompt.json"
+"""What `as_sent` tells of one request, in the folder of the stage that asks."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:

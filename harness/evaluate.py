@@ -25,7 +25,7 @@ from harness.adopt import (
     known_verdicts,
     told_about,
 )
-from harness.asking import Request, as_sent
+from harness.asking import PROMPT, Request, as_sent
 from harness.batch import ask_in_batches, batch_endpoint
 from harness.benchmark import Benchmark
 from harness.cost import Amount, Estimator, Volume, Work, drawn, generation
@@ -46,7 +46,6 @@ from harness.types import Generation, Grade, Message, Question, Sampling
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-PROMPT = "prompt.json"
 SANDBOX = "sandbox: "
 GRADE_BYTES = 400
 

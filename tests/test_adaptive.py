@@ -250,6 +250,16 @@ def test_more_draws_begin_with_fewer_and_say_whose_they_are_now(place: tuple[Run
     assert adopt_draws(asking(8), questions, out, context) == 0
 
 
+def test_draws_that_are_all_there_come_with_how_they_were_asked_for(place: tuple[RunStore, Served]) -> None:
+    store, context = place
+    questions = begun(store, asking(4), draws=4)
+    write_json(store.path(asking(4)) / "prompt.json", {"rendered": "Compute 1+1."})
+    fewer = store.path(asking(2))
+    fewer.mkdir()
+    adopt_draws(asking(2), questions, fewer, context)
+    assert json.loads((fewer / "prompt.json").read_bytes()) == {"rendered": "Compute 1+1."}
+
+
 def test_draws_of_another_release_are_not_mixed_in_but_do_where_none_is_missing(
     place: tuple[RunStore, Served],
 ) -> None:
