@@ -1,4 +1,4 @@
-"""Two texts line by line, in bounded time however long and unlike they are."""
+"""Two texts line by line, in bounded time and room however long and unlike they are."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from itertools import accumulate, zip_longest
 from typing import Literal
 
+from reports.view.text import LONGEST, Shown, whole_or_ends
+
 MOST_WORK = 3_000_000
 MOST_LINES = 4_000
+MOST_CHARACTERS = 2 * LONGEST
+LONGEST_LINE = 100_000
 AROUND = 3
 Kind = Literal["same", "changed", "removed", "added", "gap"]
 
@@ -22,6 +26,11 @@ class Line:
     left_number: int | None = None
     right_number: int | None = None
     skipped: int = 0
+
+    @property
+    def shown(self) -> tuple[Shown, Shown]:
+        """Both sides as a page shows them."""
+        return whole_or_ends(self.left, LONGEST_LINE), whole_or_ends(self.right, LONGEST_LINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +82,18 @@ def difference(left: str, right: str) -> Difference:
         ("equal", len(a) - end, len(a), len(b) - end, len(b)),
     ]
     lines = [line for code in codes for line in lines_of(code, a, b)]
-    return Difference(
-        lines=lines[:MOST_LINES],
-        equal=left == right,
-        rough=middle.rough,
-        cut=max(0, len(lines) - MOST_LINES),
-    )
+    shown = list(fitting(lines))
+    return Difference(lines=shown, equal=left == right, rough=middle.rough, cut=len(lines) - len(shown))
+
+
+def fitting(lines: Sequence[Line]) -> Iterator[Line]:
+    """The first lines, as many as a browser shows well."""
+    room = MOST_CHARACTERS
+    for line in lines[:MOST_LINES]:
+        room -= min(len(line.left), LONGEST_LINE) + min(len(line.right), LONGEST_LINE)
+        if room < 0:
+            return
+        yield line
 
 
 def lines_of(code: tuple[str, int, int, int, int], a: list[str], b: list[str]) -> Iterator[Line]:

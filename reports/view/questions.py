@@ -34,13 +34,21 @@ class Library:
     loading: dict[bytes, asyncio.Future[Loaded]] = field(default_factory=dict)
 
     async def of(self, evaluation: Evaluation, patience: float) -> Loaded | None:
-        """The questions of an evaluation; None where they are still being read after `patience` seconds."""
+        """The questions of an evaluation; None where they are still being read after `patience` seconds.
+
+        What `read` does not expect is raised, and the next page tries again.
+        """
         about = msgspec.json.encode([evaluation.asked["benchmark"], evaluation.marked.get("grading", {})])
         if about not in self.loading:
             loop = asyncio.get_running_loop()
             self.loading[about] = loop.run_in_executor(self.threads, self.read, evaluation)
-        done, _ = await asyncio.wait({self.loading[about]}, timeout=patience)
-        return next(iter(done)).result() if done else None
+        loading = self.loading[about]
+        await asyncio.wait({loading}, timeout=patience)
+        if not loading.done():
+            return None
+        if loading.exception() is not None:
+            self.loading.pop(about, None)
+        return loading.result()
 
     def read(self, evaluation: Evaluation) -> Loaded:
         try:

@@ -115,7 +115,11 @@ class Viewer:
             return web.Response(status=403, text="this address is not served here\n", headers=HEADERS)
         if not request.path.startswith(f"{self.prefix}/"):  # whose page would tell the secret
             return web.Response(status=404, text="nothing is here\n", headers=HEADERS)
-        answer = await handler(request)
+        try:
+            answer = await handler(request)
+        except web.HTTPException as refusal:
+            refusal.headers.update(HEADERS)
+            raise
         answer.headers.update(HEADERS)
         return answer
 

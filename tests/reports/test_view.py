@@ -1,5 +1,6 @@
 """The viewer: what it lists, what it shows of a sample, and that nothing a model wrote takes effect."""
 
+import asyncio
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -16,12 +18,14 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from benchmarks.micro import micro_code, micro_math
+from harness.benchmark import Benchmark
 from harness.errors import UsageError
 from reports.view.choosing import choose, wanted_of
-from reports.view.difference import MOST_LINES, difference
+from reports.view.difference import LONGEST_LINE, MOST_CHARACTERS, MOST_LINES, difference
 from reports.view.failing import failing_of
 from reports.view.found import find_evaluations
 from reports.view.index import length_of, natural, read_columns, together
+from reports.view.questions import Library
 from reports.view.text import LONGEST, visible, whole_or_ends
 from tests.browser.chromium import browser, needs_chromium, opened
 from tests.reports.viewed import MODEL, Run, Sample, program, sample, sums
@@ -296,6 +300,28 @@ def test_without_the_data_set_the_sample_is_shown_and_says_what_is_missing(tmp_p
         assert len(listed(url)) == 1
 
 
+def test_a_data_set_that_broke_its_loader_is_read_again_once_it_is_mended(two: Path) -> None:
+    evaluation = next(iter(find_evaluations(Run(runs=two, name="one").store, "one")))
+    known: dict[str, Benchmark] = {}
+
+    def benchmarks() -> dict[str, Benchmark]:
+        if not known:
+            raise LookupError("a column is missing")
+        return known
+
+    async def pages() -> int:
+        with ThreadPoolExecutor(1) as threads:
+            library = Library(benchmarks=benchmarks, data=None, threads=threads)
+            with pytest.raises(LookupError):
+                await library.of(evaluation, 60)
+            known.update(micro_math=micro_math, micro_code=micro_code)
+            loaded = await library.of(evaluation, 60)
+        assert loaded is not None
+        return len(loaded.questions)
+
+    assert asyncio.run(pages()) > 0
+
+
 def test_the_next_sample_is_the_next_of_those_that_are_wanted(url: str) -> None:
     wrong = listed(url, verdict="wrong")
     _, text, _ = fetched(f"{url}/sample/{wrong[1]}?verdict=wrong")
@@ -356,8 +382,10 @@ def test_where_other_computers_are_let_in_they_need_the_secret_of_the_address(tw
 def test_nothing_can_be_changed(url: str) -> None:
     for method in ("POST", "PUT", "DELETE"):
         request = urllib.request.Request(f"{url}/", method=method)
-        with pytest.raises(urllib.error.HTTPError, match="405"):
+        with pytest.raises(urllib.error.HTTPError, match="405") as refused:
             urllib.request.urlopen(request)
+        assert "default-src 'none'" in refused.value.headers["Content-Security-Policy"]
+        assert refused.value.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_what_cannot_be_seen_is_named() -> None:
@@ -460,6 +488,28 @@ def test_long_texts_are_cut_in_the_middle_and_say_so() -> None:
     shown = whole_or_ends("a" * LONGEST + "bcd" + "e" * LONGEST)
     assert len(shown.start) + len(shown.end) <= LONGEST
     assert len(shown.start) + len(shown.end) + shown.left_out == shown.characters == 2 * LONGEST + 3
+
+
+def test_long_lines_of_two_texts_are_cut_in_the_middle_and_say_so(tmp_path: Path) -> None:
+    question, size = micro_math.load(None)[0], 2_000_000
+    for name in ("one", "other"):
+        Run(runs=tmp_path, name=name).write(micro_math, [sample(question, 0, name + size * "x")])
+    with viewing(tmp_path, "one", "other") as url:
+        page = f"{url}{path_of(sample(question, 0, ''))}"
+        status, text, _ = fetched(f"{page}?texts=lines")
+    assert status == 200
+    assert "onexx" in text
+    assert "otherxx" in text
+    assert f"{size + len('one') - LONGEST_LINE:,} characters left out" in text
+    assert len(text) < 3 * LONGEST_LINE
+
+
+def test_many_long_lines_of_two_texts_are_not_all_shown() -> None:
+    left, right = (f"{word}{'x' * LONGEST_LINE}\n" * 40 for word in ("one", "other"))
+    found = difference(left, right)
+    shown = [side for line in found.lines for side in line.shown]
+    assert sum(len(side.start) + len(side.end) for side in shown) == MOST_CHARACTERS
+    assert found.cut + len(found.lines) == 41
 
 
 def test_two_texts_without_a_line_in_common_or_with_one_line_throughout_are_told_apart_roughly() -> None:
