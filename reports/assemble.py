@@ -41,11 +41,8 @@ def assemble(
     """
     published = load_published(recipe.published) if recipe.published else None
     labels = as_reached(store, recipe.name, labels)
-    measurements = list(measured(store, labels, rounds_kept(store.root / recipe.name)))
-    entries = [
-        replace(entry, spread=spread(varied, entry.row, entry.benchmark))
-        for entry in build_entries(claimed(recipe), published, measurements)
-    ]
+    found, measurements = entries_of(store, recipe, labels)
+    entries = [replace(entry, spread=spread(varied, entry.row, entry.benchmark)) for entry in found]
     below = sections(store, labels, recipe, entries, measurements, varied)
     return Report(
         recipe=recipe.name,
@@ -62,6 +59,18 @@ def assemble(
             *below,
         ],
     )
+
+
+def entries_of(
+    store: RunStore, recipe: Recipe, labels: Mapping[str, Stage]
+) -> tuple[list[Entry], list[Measurement]]:
+    """The claims beside what is measured so far, and the measurements that they come from.
+
+    Nothing of a report but its scores is read. `labels` are as `as_reached` gives them.
+    """
+    published = load_published(recipe.published) if recipe.published else None
+    measurements = list(measured(store, labels, rounds_kept(store.root / recipe.name)))
+    return build_entries(claimed(recipe), published, measurements), measurements
 
 
 def claimed(recipe: Recipe) -> str:

@@ -50,18 +50,19 @@ def export(
     """Write the scores and samples of RUN in formats that other projects read.
 
     FORMAT is lighteval, inspect, every-eval-ever, hf-eval-results, csv, or all of them. Each goes into a
-    folder of its own. What a format has no place for is left out and named.
+    folder of its own, in place of the former export of RUN there. What a format has no place for is left
+    out and named.
     """
-    from reports.exports import chosen
+    from reports.exports import chosen, renew
     from reports.exports import hub_tasks as tasks_of
 
     place = Place(runs, data, machine)
     writers, tasks = chosen(formats), tasks_of(hub_tasks)
-    store, name = place.store(), run.partition("/")[0]
+    store, (name, _, row) = place.store(), run.partition("/")
     source = gathered(store, run, place.machine().data, with_gated_text, tasks)
     warn(source, with_gated_text)
     home = out or store.root / name / "exports"
-    written = {format_: write(source, home / format_) for format_, write in writers.items()}
+    written = {format_: renew(write, source, row, home / format_) for format_, write in writers.items()}
     tell(written, as_json)
     check(written, formats)
 
@@ -72,7 +73,7 @@ def gathered(
     """The run's entries and finished evaluations, of one row where it is named."""
     from harness.adaptive import as_reached
     from harness.errors import StageError
-    from reports.assemble import assemble
+    from reports.assemble import entries_of
     from reports.exports import finished
     from reports.exports.source import Source
 
@@ -80,8 +81,9 @@ def gathered(
     if row:
         evaluated(store, run)
     recipe, labels = find_run(store, name, None)
-    entries = [one for one in assemble(store, recipe, labels).entries if row in ("", one.row)]
     marks = as_reached(store, name, labels)
+    every, _ = entries_of(store, recipe, marks)
+    entries = [one for one in every if row in ("", one.row)]
     found = finished(store, name, entries, marks, data, gated_texts)
     if not found:
         raise StageError(f"{run} has no finished evaluation", "Run it to its end first.")

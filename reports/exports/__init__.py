@@ -13,10 +13,11 @@ from harness.evaluate import Mark
 from harness.stage import Stage
 from harness.store import RunStore
 from reports.exports import every_eval_ever, hub_results, inspect_log, lighteval, spreadsheet
+from reports.exports.renewed import renew
 from reports.exports.source import Evaluation, Source, Written, evaluation
 from reports.table import Entry
 
-__all__ = ["EVERY", "FORMATS", "Source", "Writer", "Written", "chosen", "finished", "hub_tasks"]
+__all__ = ["EVERY", "FORMATS", "Source", "Writer", "Written", "chosen", "finished", "hub_tasks", "renew"]
 
 Writer = Callable[[Source, Path], Written]
 

@@ -28,7 +28,7 @@ LINE_ENDS = ("\x85", "\u2028", "\u2029")
 
 def write(source: Source, out: Path) -> Written:
     """Writes both files of each evaluation that is a score."""
-    files: list[Path] = []
+    files: dict[Path, str] = {}
     left_out = []
     for one in source.evaluations:
         if one.no_score:
@@ -41,8 +41,8 @@ def write(source: Source, out: Path) -> Written:
         write_pieces(samples, map(as_one_line, lines(one)))
         aggregate = folder / f"{identity}.json"
         write_json(aggregate, described(one, samples, "/".join((*place(one), samples.name))))
-        files += [aggregate, samples]
-    return Written(files=tuple(files), left_out=tuple(left_out))
+        files |= {aggregate: one.row, samples: one.row}
+    return Written(files=files, left_out=tuple(left_out))
 
 
 def uuid_of(one: Evaluation) -> str:

@@ -20,7 +20,8 @@ TASKS = {"Idavidrein/gpqa": ("Idavidrein/gpqa", "gpqa_diamond")}
 
 def write(source: Source, out: Path) -> Written:
     """Writes a file for each score that has a leaderboard."""
-    files, left_out = [], []
+    files: dict[Path, str] = {}
+    left_out = []
     for one in source.evaluations:
         task = source.hub_tasks.get(one.name) or TASKS.get(one.benchmark.dataset)
         if reasons := refused(one, task):
@@ -30,8 +31,8 @@ def write(source: Source, out: Path) -> Written:
         file = out / path_part(one.row) / ".eval_results" / f"{path_part(one.name)}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, result(one, task).encode())
-        files.append(file)
-    return Written(files=tuple(files), left_out=tuple(left_out))
+        files[file] = one.row
+    return Written(files=files, left_out=tuple(left_out))
 
 
 def refused(one: Evaluation, task: tuple[str, str] | None) -> str:

@@ -38,15 +38,15 @@ VALUES = {True: "C", False: "I"}
 
 def write(source: Source, out: Path) -> Written:
     """Writes one log for each evaluation, a sample at a time."""
-    files = []
+    files: dict[Path, str] = {}
     for one in source.evaluations:
         name = path_part(one.name).replace("_", "-")
         when = f"{one.finished:%Y-%m-%dT%H-%M-%S}+00-00"
         file = out / f"{when}_{name}_{short(one.run, one.label, one.mark.key)}.eval"
         with whole(file) as aside, aside.open("wb") as content:
             write_log(one, content)
-        files.append(file)
-    return Written(files=tuple(files))
+        files[file] = one.row
+    return Written(files=files)
 
 
 def short(*parts: object) -> str:

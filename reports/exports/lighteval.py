@@ -30,19 +30,19 @@ GROUP_ROWS = 1_000
 
 def write(source: Source, out: Path) -> Written:
     """Writes one file of results for each row of the run, and its details."""
-    files: list[Path] = []
+    files: dict[Path, str] = {}
     for row, evaluations in source.by_row.items():
         parts = (path_part(source.run), path_part(row))
         date = f"{max(one.finished for one in evaluations):%Y-%m-%dT%H-%M-%S}"
         results = out.joinpath("results", *parts, f"results_{date}.json")
         results.parent.mkdir(parents=True, exist_ok=True)
         write_json(results, results_of("/".join(parts), evaluations))
-        files.append(results)
+        files[results] = row
         for one in evaluations:
             details = out.joinpath("details", *parts, date, f"details_{task(one)}_{date}.parquet")
             write_details(one, details)
-            files.append(details)
-    return Written(files=tuple(files))
+            files[details] = row
+    return Written(files=files)
 
 
 def task(one: Evaluation) -> str:
@@ -86,43 +86,67 @@ def average(values: Iterable[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def config_general(name: str, evaluations: list[Evaluation]) -> dict[str, Any]:
-    """lighteval's general part, and under `harness` what it has no place for."""
-    first, end = evaluations[0], max(one.finished for one in evaluations).timestamp()
+    """lighteval's general part, and under `harness` what it has no place for.
+
+    lighteval has one set of settings for all tasks: one that they do not share is not in it, and stands with
+    each task under `harness`.
+    """
+    end = max(one.finished for one in evaluations).timestamp()
     seconds = sum(one.seconds for one in evaluations)
     return {
         "lighteval_sha": "?",
         "num_fewshot_seeds": 1,
-        "max_samples": first.mark.asked.limit,
+        "max_samples": shared([{"limit": one.mark.asked.limit} for one in evaluations]).get("limit"),
         "job_id": 0,
         "start_time": end - seconds,
         "end_time": end,
         "total_evaluation_time_secondes": str(seconds),
-        "model_config": model_config(name, first),
+        "model_config": model_config(name, evaluations),
         "model_name": name,
         "harness": {
             "version": version("dasd-harness"),
-            "model": first.model,
-            "engine": dict(first.session),
+            "model": evaluations[0].model,
+            "tasks": {task(one): settings(one) for one in evaluations},
             "not_a_score": {task(one): list(one.no_score) for one in evaluations if one.no_score},
             "texts": {task(one): WITHHELD for one in evaluations if not one.texts},
         },
     }
 
 
-def model_config(name: str, one: Evaluation) -> dict[str, Any]:
-    sampling = one.sampling
+def model_config(name: str, evaluations: list[Evaluation]) -> dict[str, Any]:
     return {
         "model_name": name,
-        "generation_parameters": {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k if sampling.top_k > 0 else None,
-            "min_p": sampling.min_p,
-            "repetition_penalty": sampling.repetition_penalty,
-            "max_new_tokens": sampling.max_tokens,
-            "seed": sampling.seed,
-        },
+        "generation_parameters": shared([generation_parameters(one) for one in evaluations]),
+        **shared([{"system_prompt": one.mark.asked.system} for one in evaluations]),
+    }
+
+
+def shared(settings: list[dict[str, Any]]) -> dict[str, Any]:
+    """The settings that all have with the same value."""
+    first, *others = settings
+    return {name: value for name, value in first.items() if all(one[name] == value for one in others)}
+
+
+def settings(one: Evaluation) -> dict[str, Any]:
+    """How one task was asked."""
+    return {
+        "max_samples": one.mark.asked.limit,
+        "generation_parameters": generation_parameters(one),
         "system_prompt": one.mark.asked.system,
+        "engine": dict(one.session),
+    }
+
+
+def generation_parameters(one: Evaluation) -> dict[str, Any]:
+    sampling = one.sampling
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k if sampling.top_k > 0 else None,
+        "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repetition_penalty,
+        "max_new_tokens": sampling.max_tokens,
+        "seed": sampling.seed,
     }
 
 

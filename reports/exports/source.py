@@ -27,6 +27,7 @@ from reports.table import Entry
 
 Choose = Callable[[Iterator[Span]], Iterable[Span]]
 
+EVERY_ROW = ""
 WITHHELD = "texts left out: the data set is gated"
 
 
@@ -199,9 +200,12 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """The files that a format wrote, and the evaluations that it has no place for, with the reason."""
+    """What a format wrote: each file with the row that it is about, EVERY_ROW for all of them.
 
-    files: tuple[Path, ...]
+    `left_out` are the evaluations that it has no place for, with the reason.
+    """
+
+    files: Mapping[Path, str]
     left_out: tuple[tuple[str, str], ...] = ()
 
 

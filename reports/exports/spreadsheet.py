@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import write_pieces
-from reports.exports.source import Evaluation, Source, Written
+from reports.exports.source import EVERY_ROW, Evaluation, Source, Written
 from reports.table import Entry
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
@@ -38,7 +38,7 @@ def write(source: Source, out: Path) -> Written:
     columns = list(scored(source.run, Entry(recipe="", row="", benchmark="")))
     write_pieces(files[0], table(columns, (list(line.values()) for line in lines)))
     write_pieces(files[1], table(SAMPLES, sample_lines(source.evaluations)))
-    return Written(files=files)
+    return Written(files=dict.fromkeys(files, EVERY_ROW))
 
 
 def table(columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> Iterator[bytes]:

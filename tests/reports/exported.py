@@ -100,14 +100,14 @@ def make_runs(folder: Path, draws: int) -> tuple[Path, Path]:
         done(*evaluate, *asked, "-b", "micro_code:1", runs=runs, data=data)
         done(*evaluate, *science, "--limit", "3", "--name", "limited", runs=runs, data=data)
         done(*evaluate, *science, "--name", "lost", "--set", "count=12", runs=runs, data=data)
-    lose_an_order(runs)
+    lose_an_order(runs, "lost")
     done("regrade", "lost", runs=runs, data=data)
     return runs, data
 
 
-def lose_an_order(runs: Path) -> None:
-    """Takes the option order from one stored response of `lost`, and its verdicts with it."""
-    mark = (runs / "lost" / "eval" / MODEL / "micro_science").resolve()
+def lose_an_order(runs: Path, run: str) -> None:
+    """Takes the option order from one stored response to micro_science, and its verdicts with it."""
+    mark = (runs / run / "eval" / MODEL / "micro_science").resolve()
     asked = json.loads((mark / "identity.json").read_bytes())["asked"]
     rows = runs / "stages" / asked / "generations.jsonl"
     first, *rest = rows.read_text().split("\n")

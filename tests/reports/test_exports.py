@@ -5,22 +5,28 @@ tests/acceptance/exports_read_back does it with the newest Inspect too.
 
 import json
 import re
+import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 
+from harness.cli.export import gathered
 from harness.errors import UsageError
 from harness.machine import load_machine
 from harness.sandboxes import in_ci
 from harness.setup import environment_python
+from harness.store import RunStore
 from reports.exports import FORMATS, chosen, hub_tasks
 from reports.exports.every_eval_ever import as_one_line
 from reports.exports.inspect_log import safe_id
+from reports.exports.lighteval import results_of
+from reports.exports.renewed import delete
 from reports.exports.source import path_part
 from reports.exports.spreadsheet import cell
 from tests.performance.stored import StoredRun, step
@@ -142,16 +148,88 @@ def test_the_same_run_gives_the_same_bytes(made: Made, tmp_path: Path) -> None:
     exported.done("export", RUN, "all", "--out", str(tmp_path), runs=made.runs, data=made.data)
     before = made.runs / RUN / "exports"
     files = {file.relative_to(before): file.read_bytes() for file in before.rglob("*") if file.is_file()}
-    assert len(files) == 20
+    assert len(files) == 20 + len(FORMATS), "with a list of its files beside each"
     assert files == {
         file.relative_to(tmp_path): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()
     }
 
 
+def test_an_export_takes_the_place_of_the_one_before_it_and_of_nothing_else(
+    made: Made, tmp_path: Path
+) -> None:
+    """A score that is none any more must not stay among the exports, nor a log of the former verdicts."""
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    shutil.copytree(made.runs, runs, symlinks=True)
+    places, named = ("--out", str(out)), ("--hub-task", "micro_science=me/quiz:all")
+    exported.done("export", RUN, "all", *named, *places, runs=runs, data=made.data)
+    exported.done("export", "limited", "lighteval", "inspect", *places, runs=runs, data=made.data)
+    (out / "inspect" / "mine.txt").write_text("not of an export")
+    former = set(out.rglob("*"))
+    assert {"micro_science.yaml", "micro_science"} <= {path.name for path in former}
+
+    exported.lose_an_order(runs, RUN)
+    exported.done("regrade", RUN, runs=runs, data=made.data)
+    exported.done("export", f"{RUN}/{MODEL}", "all", *named, *places, runs=runs, data=made.data)
+    now = set(out.rglob("*"))
+    assert not {"micro_science.yaml", "micro_science"} & {path.name for path in now}
+    assert [len(list(out.glob(f"lighteval/results/{run}/*/*"))) for run in (RUN, "limited")] == [1, 1]
+    assert [len(list(out.glob(f"lighteval/details/{run}/*/*"))) for run in (RUN, "limited")] == [1, 1]
+    assert len(list(out.glob("inspect/*.eval"))) == len(made.ours[0]) + 1
+    assert (out / "inspect" / "mine.txt").exists()
+    assert any("micro-science" in path.name for path in now - former), "nothing new was written"
+
+
+def test_a_list_of_exported_files_deletes_nothing_elsewhere(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "csv", tmp_path / "mine.csv"
+    (folder / "a" / "b").mkdir(parents=True)
+    outside.write_text("mine")
+    (folder / "a" / "b" / "old").write_text("old")
+    for file in (Path("../mine.csv"), outside, Path("a/b/old")):
+        delete(folder, file)
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine.csv"]
+
+
+def test_lighteval_is_told_of_all_tasks_only_what_all_of_them_share(made: Made) -> None:
+    source = gathered(RunStore(made.runs), RUN, made.data, False, {})
+    first, *others = source.evaluations
+    asked = first.mark.asked
+    drawn = replace(asked.drawn, max_tokens=399)
+    benchmark = replace(first.benchmark, sampling=drawn)
+    odd = replace(first.mark, asked=replace(asked, benchmark=benchmark, limit=3, system="Be long."))
+    same, mixed = (
+        results_of("x", [one, *others])["config_general"] for one in (first, replace(first, mark=odd))
+    )
+    assert same["model_config"]["system_prompt"] == "=Be brief."
+    assert same["model_config"]["generation_parameters"]["max_new_tokens"] == 400
+    assert "system_prompt" not in mixed["model_config"]
+    assert "max_new_tokens" not in mixed["model_config"]["generation_parameters"]
+    assert mixed["model_config"]["generation_parameters"]["temperature"] == drawn.temperature
+    assert mixed["max_samples"] is None
+    own = mixed["harness"]["tasks"][f"harness:{first.name}|0"]
+    assert (own["max_samples"], own["system_prompt"]) == (3, "Be long.")
+    assert own["generation_parameters"]["max_new_tokens"] == 399
+
+
+def test_an_export_draws_no_picture(made: Made, tmp_path: Path) -> None:
+    """The pictures of a report take a hundred times as long as its scores."""
+    told = subprocess.run(
+        [
+            *(sys.executable, "-X", "importtime", "-m", "harness.cli", "export", RUN, "csv"),
+            *("--runs", str(made.runs), "--data", str(made.data), "--out", str(tmp_path)),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=exported.ROOT,
+    )
+    assert "reports.exports.spreadsheet" in told.stderr
+    assert "matplotlib" not in told.stderr
+
+
 @pytest.mark.parametrize(
     ("run", "format_", "reason"),
     [
-        ("limited", "hf-eval-results", "--limit: not a score"),
+        ("limited", "hf-eval-results", "only the first questions were asked"),
         ("lost", "every-eval-ever", "ungraded responses: 1"),
     ],
 )
