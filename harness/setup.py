@@ -3,6 +3,9 @@
 The heavy libraries pin against each other (vLLM, SGLang and lighteval want different versions of
 transformers), so each lives alone and the kernel imports none of them. `complete.json` is written
 last: its existence means that the environment is whole, and its content says what was asked for.
+
+The pins above name what is asked for; `locked.txt`, beside it, names every package that came of it with the
+SHA-256 of its file. `harness setup NAME --locked FILE` installs just those, and no other bytes.
 """
 
 import json
@@ -24,6 +27,7 @@ from harness.machine import Machine
 Say = Callable[[str], None]
 
 MARKER = "complete.json"
+LOCKED = "locked.txt"
 LIGHTEVAL = "0.13.0"
 LLAMAFACTORY = "0.9.5"
 
@@ -103,11 +107,11 @@ def environment_python(name: str, machine: Machine) -> Path:
     raise UsageError(f"the environment of {name} is not set up", f"run: harness setup {name}")
 
 
-def set_up(name: str, machine: Machine, say: Say) -> Path:
+def set_up(name: str, machine: Machine, say: Say, lock: Path | None = None) -> Path:
     """Builds the environment `name` where it is missing, half-built or pinned otherwise; returns its python.
 
-    A second process waits for the first. Raises UsageError for an unknown name and HarnessError,
-    with the end of pip's log, where the installation fails.
+    From `lock`, a locked.txt, where one is given. A second process waits for the first. Raises UsageError for
+    an unknown name and HarnessError, with the end of pip's log, where the installation fails.
     """
     if name not in ENVIRONMENTS:
         raise UsageError(f"no environment is called {name!r}", f"known: {', '.join(sorted(ENVIRONMENTS))}")
@@ -116,7 +120,7 @@ def set_up(name: str, machine: Machine, say: Say) -> Path:
     folder = machine.environments / name
     machine.environments.mkdir(parents=True, exist_ok=True)
     with locked(machine.environments / f"{name}.lock", name, say):
-        wanted = pins(ENVIRONMENTS[name], machine)
+        wanted = pins(ENVIRONMENTS[name], machine) if lock is None else as_locked(lock, name, machine)
         if recorded(folder) != wanted:
             build(name, folder, wanted, say)
     return interpreter(folder)
@@ -133,6 +137,28 @@ def pins(requirements: Requirements, machine: Machine) -> dict[str, list[str]]:
         return {"install": list(requirements.packages), "remove": [], **compiled}
     packages = requirements.without_gpu or requirements.packages
     return {"install": list(packages), "remove": list(requirements.unwanted_without_gpu)}
+
+
+def as_locked(lock: Path, name: str, machine: Machine) -> dict[str, list[str]]:
+    """As `pins`, of a locked.txt. Raises UsageError where it is none, or that of other pins, and for what is
+    compiled here: that has no file whose hash was known before."""
+    asked = pins(ENVIRONMENTS[name], machine)
+    if "compile" in asked:
+        raise UsageError(f"{name} compiles {', '.join(asked['compile'])} here", "Set it up without --locked.")
+    try:
+        lines = lock.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{lock}: {error}", f"Give the {LOCKED} of an environment that was set up."
+        ) from error
+    locked = [line for line in lines if line and not line.startswith("#")]
+    exact = {pin.lower() for pin in asked["install"] if "==" in pin and "[" not in pin}
+    if missing := sorted(exact - {line.split(" ")[0].lower() for line in locked}):
+        raise UsageError(
+            f"{lock} is no lock of {name} as this version pins it: it has no {missing[0]}",
+            "Set it up without --locked, and take the new locked.txt.",
+        )
+    return {"install": [], "locked": locked, "remove": asked["remove"]}
 
 
 def recorded(folder: Path) -> dict[str, list[str]] | None:
@@ -163,9 +189,18 @@ def build(name: str, folder: Path, wanted: dict[str, list[str]], say: Say) -> No
     say(f"{name}: making an environment in {folder}")
     step([sys.executable, "-m", "venv", str(folder)], name, log, say)
     pip = [str(interpreter(folder)), "-m", "pip", "--disable-pip-version-check"]
-    step([*pip, "install", "--progress-bar", "off", *wanted["install"]], name, log, say)
+    reports = [folder / f"report-{number}.json" for number in range(2)]
+    install = [*pip, "install", "--progress-bar", "off", "--report"]
+    if locked := wanted.get("locked"):
+        exact = folder / "wanted.txt"
+        exact.write_text("\n".join(locked) + "\n", encoding="utf-8")
+        hashed = ["--require-hashes", "--no-deps", "--no-build-isolation", "--requirement", str(exact)]
+        step([*install, str(reports[0]), *hashed], name, log, say)
+    else:
+        step([*install, str(reports[0]), *wanted["install"]], name, log, say)
     if compiled := wanted.get("compile"):
-        step([*pip, "install", "--progress-bar", "off", "--no-build-isolation", *compiled], name, log, say)
+        step([*install, str(reports[1]), "--no-build-isolation", *compiled], name, log, say)
+    (folder / LOCKED).write_text(lock_of(reports), encoding="utf-8")
     if packages := [each for each in wanted["remove"] if "/" not in each]:
         step([*pip, "uninstall", "--yes", *packages], name, log, say)
     for pattern in [each for each in wanted["remove"] if "/" in each]:
@@ -175,6 +210,23 @@ def build(name: str, folder: Path, wanted: dict[str, list[str]], say: Say) -> No
     partial.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, folder / MARKER)
     say(f"{name}: ready after {time.monotonic() - started:.0f} s")
+
+
+def lock_of(reports: list[Path]) -> str:
+    """What pip installed, as a file of requirements: one `name==version --hash=sha256:…` a line.
+
+    A package whose file pip tells no hash of stands there without one, which `--require-hashes` refuses.
+    """
+    lines = {}
+    for report in (each for each in reports if each.exists()):
+        for each in json.loads(report.read_bytes())["install"]:
+            told = each["metadata"]
+            name, version = told["name"].lower().replace("_", "-"), told["version"]
+            digest = each["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
+            lines[name] = f"{name}=={version}" + (f" --hash=sha256:{digest}" if digest else "")
+    return "\n".join(
+        ["# What was installed, by pip's own report.", *(lines[name] for name in sorted(lines)), ""]
+    )
 
 
 def step(command: list[str], name: str, log: Path, say: Say) -> None:

@@ -20,6 +20,8 @@ TRUST = "--trust-remote-code"
 SOURCE = "source.json"
 CONFIGURATIONS = ("config.json", "tokenizer_config.json", "generation_config.json")
 PICKLE_FORMATS = ("pt", "pickle")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+SERVE = "`harness serve --host` does it with one"
 
 
 def is_program(name: str) -> bool:
@@ -95,7 +97,8 @@ def check_trust(source: str, commit: str, machine: "Machine") -> None:
 
 
 def check_arguments(engine: str, arguments: Iterable[str], environment: Mapping[str, str]) -> None:
-    """Raises UsageError where machine.toml would have an engine run a checkpoint's own code, or load pickles.
+    """Raises UsageError where machine.toml would have an engine run a checkpoint's own code, load pickles, or
+    listen to other computers.
 
     Switches may be abbreviated, so that their beginning counts.
     """
@@ -103,8 +106,10 @@ def check_arguments(engine: str, arguments: Iterable[str], environment: Mapping[
     for place, word in enumerate(words):
         switch, _, value = word.partition("=")
         value = value or (words[place + 1] if place + 1 < len(words) else "")
-        if len(switch) > 3 and switch.startswith("--tr") and TRUST.startswith(switch):
+        if switch.startswith("--tr") and TRUST.startswith(switch):
             raise refused(engine, word, "would run the Python of any checkpoint", "A recipe names such code")
+        if switch == "--host" and value not in LOOPBACK:
+            raise refused(engine, f"{switch} {value}", "would let others use it without a key", SERVE)
         if switch == "--load-format" and value in PICKLE_FORMATS:
             raise refused(engine, f"{switch} {value}", "would load pickles", "Use `harness convert`")
     for name in environment:

@@ -149,6 +149,7 @@ def test_the_server_of_a_trusted_checkpoint_is_told_so_and_another_is_not(tmp_pa
     "line",
     [
         'arguments = ["--trust-remote-code"]', 'arguments = ["--trust_remote_code=True"]',
+        'arguments = ["--host", "0.0.0.0"]',
         'arguments = ["--trust"]', 'arguments = ["--load-format", "pt"]', 'arguments = ["--load-format=pt"]',
         'environment = {HF_DATASETS_TRUST_REMOTE_CODE = "1"}',
     ],
