@@ -4,7 +4,7 @@ Questions have chances of being answered right as in `tests.grading.verdict_rate
 the spread of difficulty that public models show. A night draws each question so many times. A server's
 noise moves a whole night: one normal number a night is added to the score (on the logits), with a standard
 deviation given as a share of the one that the draws themselves cause. A change of the model shifts all
-logits alike, or breaks one question in ten for good.
+logits alike, or breaks the easiest questions for good, as few as the drop takes.
 
 A night is that of the gate: its red nights leave the history, the level is shared by its benchmarks.
 """

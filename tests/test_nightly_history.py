@@ -1,9 +1,11 @@
 """The history's file: nights are whole or not there, red ones are no baseline, another schema is refused."""
 
+import json
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from harness.nightly.asking import RESUMED, Evaluation, choose_label, night_seed
 from harness.nightly.gate import Baseline
 from harness.nightly.history import History, Result
 from harness.nightly.night import accept
+from harness.nightly.retention import planned
+from harness.store import RunStore
 from tests.nightly_history import NAME, add_night, made_history
 from tests.nightly_rates import USUAL, asked
 
@@ -38,14 +42,14 @@ def night(history: History, label: str, drop: float = 0.0) -> Result:
 
 
 def test_red_nights_are_no_baseline_until_they_are_accepted(history: History) -> None:
-    quiet = [night(history, str(number)) for number in range(1, 8)]
+    quiet = [night(history, str(number)) for number in range(1, 13)]
     assert quiet[-1].judged.nights == 6
-    red = [night(history, str(number), drop=8) for number in (8, 9)]
+    red = [night(history, str(number), drop=8) for number in (13, 14)]
     assert [one.judged.outcome for one in red] == ["regression", "regression"]
-    assert night(history, "10", drop=8).judged.nights == 7
+    assert night(history, "15", drop=8).judged.nights == 7
     told = accept(history, NAME, [])
-    assert told == [f"dasd-4b/aime24: the history begins anew with night 8, at {score_of(history):.1f}"]
-    later = night(history, "11", drop=8)
+    assert told == [f"dasd-4b/aime24: the history begins anew with night 13, at {score_of(history):.1f}"]
+    later = night(history, "16", drop=8)
     assert (later.judged.nights, later.judged.outcome) == (3, "inconclusive")
     with pytest.raises(UsageError, match="nothing regressed"):
         accept(history, NAME, [])
@@ -97,6 +101,60 @@ def test_a_night_that_fails_while_it_is_written_leaves_nothing(history: History)
     (first, _) = history.nights(NAME)
     assert first.finished is None
     assert history.counted(begun.id, "dasd-4b", "aime24") == []
+
+
+def test_another_call_for_a_night_leaves_the_results_of_lines_that_it_does_not_ask(history: History) -> None:
+    result = night(history, "1")
+    (first,) = history.nights(NAME)
+    other = replace(result, benchmark="gpqa_diamond")
+    history.record(first, "pass", "0", [(other, [], {})])
+    (first,) = history.nights(NAME)
+    assert [one.benchmark for one in first.results] == ["aime24", "gpqa_diamond"]
+    assert len(history.counted(first.id, "dasd-4b", "aime24")) == USUAL.tests[0].questions
+
+
+def test_a_night_is_no_other_s_because_that_asks_less(history: History) -> None:
+    night(history, "1")
+    with pytest.raises(UsageError, match="dasd-4b/aime24, which is not asked now"):
+        labelled(history, SEPTEMBER, wanted="1")
+
+
+def test_a_history_that_is_only_busy_is_not_to_be_moved_away(history: History) -> None:
+    other = sqlite3.connect(history.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DataError, match="another process holds") as raised:
+        History(history.path, wait=0.05)
+    assert "run the same command again" in raised.value.remedy
+    other.close()
+
+
+def test_a_history_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "folder", tmp_path / "file" / "h.sqlite"):
+        with pytest.raises(DataError, match="cannot be opened as a history"):
+            History(path)
+
+
+def test_what_a_killed_night_left_goes_once_it_is_older_than_all_that_are_kept(
+    history: History, tmp_path: Path
+) -> None:
+    store = RunStore(tmp_path / "runs")
+    for label in "123":
+        begun = history.begin(NAME, label)
+        if label != "1":
+            history.record(begun, "pass", "0", [])
+    ask = store.stages / "ask-0123abcd"
+    ask.mkdir(parents=True)
+    (ask / "identity.json").write_text(json.dumps({"sampling": {"seed": night_seed(NAME, "1")}}))
+    run = store.root / f"{NAME}-1"
+    run.mkdir()
+    later = history.nights(NAME)[0].began + RESUMED
+    found = planned(store, history.nights(NAME), 2, later)
+    assert (found.runs, found.stages) == ((run,), ("ask-0123abcd",))
+    assert planned(store, history.nights(NAME), 2, later - 1).runs == ()
+    assert planned(store, history.nights(NAME)[:2], 2, later).runs == (run,)
+    assert planned(store, history.nights(NAME)[:1], 2, later).runs == ()
 
 
 def test_another_process_s_transaction_is_waited_for(history: History, tmp_path: Path) -> None:
@@ -157,9 +215,40 @@ def test_again_is_another_night_of_the_day(history: History) -> None:
     for label in ("2026-09-01", "2026-09-01.2"):
         begun = history.begin(NAME, label)
         history.record(begun, "pass", "0", [])
+    assert time.time() - history.nights(NAME)[0].began < 3600
+    history.connection.execute("UPDATE night SET began = ?", (SEPTEMBER,))
     assert labelled(history, SEPTEMBER) == "2026-09-01"
     assert labelled(history, SEPTEMBER, again=True) == "2026-09-01.3"
-    assert time.time() - history.nights(NAME)[0].began < 3600
+
+
+def test_a_clock_that_went_back_shows_no_old_night_for_tonight_s_and_continues_none(history: History) -> None:
+    history.record(history.begin(NAME, "2026-09-01"), "pass", "0", [])
+    history.record(history.begin(NAME, "2026-09-02"), "pass", "0", [])
+    history.connection.execute("UPDATE night SET began = ? + ? * id", (SEPTEMBER - DAY, DAY))
+    assert labelled(history, SEPTEMBER + DAY) == "2026-09-02"
+    assert labelled(history, SEPTEMBER + 60) == "2026-09-01.2"
+    history.begin(NAME, "2026-09-03")
+    history.connection.execute("UPDATE night SET began = ? WHERE id = 3", (SEPTEMBER + 2 * DAY,))
+    assert labelled(history, SEPTEMBER + 60) == "2026-09-01.2"
+
+
+def test_a_night_never_takes_the_name_of_a_run_that_it_did_not_begin(history: History) -> None:
+    def label(wanted: str | None) -> str:
+        return choose_label(
+            history,
+            NAME,
+            no_tests,
+            wanted=wanted,
+            again=False,
+            now=SEPTEMBER,
+            taken=lambda label: label in ("4b", "2026-09-01"),
+        )
+
+    assert label(None) == "2026-09-01.2"
+    with pytest.raises(UsageError, match="the name of another run or recipe"):
+        label("4b")
+    history.begin(NAME, "4b")
+    assert label("4b") == "4b"
 
 
 def test_each_night_has_a_seed_of_its_own_that_follows_from_its_name() -> None:

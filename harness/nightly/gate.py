@@ -88,13 +88,13 @@ class Judged:
 
 
 def settled(nights: Sequence[Night]) -> Sequence[Night]:
-    """The nights of a history, oldest first, that tonight is compared with: of more than seven not the last.
+    """The nights of a history, oldest first, that tonight is compared with: of more than five not the last.
 
     A drop that is not seen at once must not become the level by which it is judged. So the last nights
-    wait, one for each three beyond five and at most five of them, and for so long each new night is
-    compared with what was before.
+    wait, each one beyond five and at most five of them, and for so long each new night is compared with
+    what was before.
     """
-    waiting = min(max((len(nights) - ALWAYS) // 3, 0), WAITING)
+    waiting = min(max(len(nights) - ALWAYS, 0), WAITING)
     return nights[: len(nights) - waiting]
 
 
@@ -187,25 +187,40 @@ def draws_test(total: Array, tonight: int, draws: int, nights: int, level: float
     """Tonight's count given each question's total over history and tonight.
 
     `reach` is exact: at a score that far below the mean, and no sooner, the chance is `level` or less.
-    Its own least value is that of a single draw that differs, where none ever did.
+    Where no question ever had two outcomes, it is what tonight would have to lose on as many questions, and
+    `error` that of a single draw.
     """
     chances = count_chances(total, draws, nights + 1)
     lower, upper = np.cumsum(chances), np.cumsum(chances[::-1])[::-1]
-    critical = int(np.searchsorted(lower, level, side="right")) - 1
-    counts = np.arange(len(chances))
-    centre = float(counts @ chances)
-    spread = math.sqrt(max(float(((counts - centre) ** 2) @ chances), 0.0))
+    share = total / (draws * (nights + 1))
     of_all = POINTS / (len(total) * draws)
     apart = (nights + 1) / nights  # from the mean with tonight in it to the mean of the history
-    if spread < 1e-6:
+    if not (variance := count_variance(share, draws, nights + 1)):
         error = of_all * math.sqrt(apart)
-        return Tested(lower=1.0, upper=1.0, error=error, reach=error * quantile(level))
+        return Tested(lower=1.0, upper=1.0, error=error, reach=of_all * least_lost(nights, level))
+    critical = int(np.searchsorted(lower, level, side="right")) - 1
     return Tested(
         lower=rounded_up(float(lower[tonight])),
         upper=rounded_up(float(upper[tonight])),
-        error=of_all * spread * apart,
-        reach=of_all * (centre - critical) * apart,
+        error=of_all * math.sqrt(variance) * apart,
+        reach=of_all * (draws * float(share.sum()) - critical) * apart,
     )
+
+
+def count_variance(share: Array, draws: int, nights: int) -> float:
+    """The variance of tonight's count, given each question's share of right responses in all `nights`.
+
+    By formula, and so exactly 0 where every share is 0 or 1; from the chances it would be what rounding
+    leaves, which is not.
+    """
+    all_draws = draws * nights
+    return draws * float((share * (1 - share)).sum()) * (all_draws - draws) / (all_draws - 1)
+
+
+def least_lost(nights: int, level: float) -> int:
+    """Responses on as many questions that tonight alone would have to lose, after so many nights in which
+    none was lost: each is tonight's with a chance of 1 in `nights` + 1."""
+    return math.ceil(math.log(level) / -math.log(nights + 1) - 1e-9)
 
 
 def count_chances(total: Array, draws: int, nights: int) -> Array:
