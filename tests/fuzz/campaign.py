@@ -24,17 +24,19 @@ KILLED_MOST = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How long one target is fuzzed: seconds of wall clock, or a number of inputs with a fixed seed, and how
-    many bombs come first."""
+    """How long one target is fuzzed: seconds of wall clock, or a number of inputs with a fixed seed. So many
+    bombs come first, for half of the seconds at the most."""
 
     seconds: int = 0
     inputs: int = 0
     bombs: int = 40
 
-    def flags(self, left: float) -> list[str]:
+    def arguments(self, left: float) -> list[str]:
+        """Of a process for which so many seconds are left."""
         if self.seconds:
-            return [f"-max_total_time={max(1, int(left))}"]
-        return [f"-runs={self.inputs}", "-seed=1"]
+            half = max(1, int(left / 2))
+            return [str(self.bombs), str(half), f"-max_total_time={half}"]
+        return [str(self.bombs), "inf", f"-runs={self.inputs}", "-seed=1"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +103,7 @@ def fuzz(module: str, effort: Effort, folder: Path) -> Fuzzed:
 
 def one_process(module: str, effort: Effort, folder: Path, left: float) -> tuple[int, int, str]:
     """How it ended, the edges it covered, and what it said."""
-    told = (module, str(folder), str(effort.bombs), *effort.flags(left))
-    command = [sys.executable, "-m", "tests.fuzz.child", *told]
+    command = [sys.executable, "-m", "tests.fuzz.child", module, str(folder), *effort.arguments(left)]
     done = subprocess.run(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         errors="replace", check=False,

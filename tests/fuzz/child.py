@@ -1,12 +1,13 @@
-"""A fuzzing process: `python -m tests.fuzz.child MODULE FOLDER BOMBS [libFuzzer's flags]`.
+"""A fuzzing process: `python -m tests.fuzz.child MODULE FOLDER BOMBS SECONDS [libFuzzer's flags]`.
 
-The module's `read` is given its committed seeds, the bombs, and what atheris makes of the seeds; FOLDER takes
-what is found, and the corpus as it grows. It ends when the flags say so, or is killed by an input that takes
-too long. Only our own packages are instrumented.
+The module's `read` is given its committed seeds, the bombs for SECONDS at the most, and what atheris makes of
+the seeds until the flags say that it is enough. FOLDER takes what is found, and the corpus as it grows. An
+input that takes too long kills the process. Only our own packages are instrumented.
 """
 
 import importlib
 import sys
+import time
 from pathlib import Path
 
 import atheris
@@ -19,7 +20,8 @@ OURS = ["harness", "benchmarks", "pipeline", "reports"]
 
 
 def main() -> None:
-    module, folder, most = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    module, folder = sys.argv[1], Path(sys.argv[2])
+    most, ends = int(sys.argv[3]), time.monotonic() + float(sys.argv[4])
     with atheris.instrument_imports(include=OURS):
         target = importlib.import_module(module)
     confine()
@@ -28,11 +30,11 @@ def main() -> None:
     grown.mkdir(exist_ok=True)
     words.write_text("".join(f'"{escaped(word)}"\n' for word in target.WORDS), encoding="ascii")
     limits = [f"-max_len={LARGEST}", "-timeout=600", "-rss_limit_mb=0", f"-artifact_prefix={folder}/"]
-    flags = [f"-dict={words}", *limits, *sys.argv[4:], str(grown)]
+    flags = [f"-dict={words}", *limits, *sys.argv[5:], str(grown)]
     atheris.Setup([sys.argv[0], *flags, *([str(seeds)] if seeds.is_dir() else [])], watch)
     watch.warm_up(seed.read_bytes() for seed in sorted(seeds.glob("*")))
     made = list(bombs(target.WORDS, most))
-    while (number := watch.next_bomb()) < len(made):
+    while time.monotonic() < ends and (number := watch.next_bomb()) < len(made):
         watch(made[number])
     atheris.Fuzz()
 
