@@ -398,7 +398,7 @@ def judge(measured: Score | None, claim: Claim, level: float = LEVEL) -> Verdict
         return Verdict(name="not measured", reason=f"{measured.short} responses are missing")
     delta = measured.average - claim.value
     if measured.se_rerun is None:
-        return Verdict(name="inconclusive", delta=delta, draws_needed=2, reason=one_draw(measured.draws))
+        return Verdict(name="inconclusive", delta=delta, reason=one_draw(measured.draws))
     found = at_draws(measured, claim, np.array([float(measured.draws)]), level)
     half, name = float(found.half[0]), VERDICTS[found.code[0]]
     return Verdict(
@@ -412,7 +412,7 @@ def judge(measured: Score | None, claim: Claim, level: float = LEVEL) -> Verdict
 
 def one_draw(draws: int) -> str:
     if draws == 1:
-        return "one draw: no error over re-runs"
+        return "one draw: no error over re-runs, which takes two"
     return "a question has fewer than two graded draws: no error over re-runs"
 
 

@@ -6,7 +6,7 @@ published value and ours: a difference to the first is our harness's, one betwee
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from reports.table import (
     Entry,
     delta_cell,
     lenient_cell,
+    plural,
     published_cell,
     score_remark,
     score_text,
@@ -62,7 +63,7 @@ def headline(entries: Sequence[Entry]) -> str:
     verdicts = Counter(entry.verdict for entry in entries if entry.verdict is not None)
     claimed = verdicts.total()
     if not claimed:
-        return f"{len(entries)} scores, nothing claimed about them" if entries else "nothing measured yet"
+        return unclaimed(entries) if entries else "nothing measured yet"
     said = [f"{verdicts['reproduced']} of {claimed} claims reproduced"]
     said += [
         f"{verdicts[name]} {name}"
@@ -70,6 +71,18 @@ def headline(entries: Sequence[Entry]) -> str:
         if verdicts[name]
     ]
     return ", ".join(said)
+
+
+def unclaimed(entries: Sequence[Entry]) -> str:
+    """What was measured where nothing is claimed: scores, and numbers that are none."""
+    kinds = Counter(
+        "not a score" if entry.not_a_score else "ungraded in part" if entry.ungraded else "score"
+        for entry in entries
+    )
+    scores = kinds.pop("score", 0)
+    said = [f"{scores} score{plural(scores)}"] if scores else []
+    said += [f"{count} {name}" for name, count in sorted(kinds.items())]
+    return f"{', '.join(said)}; nothing is claimed about {'it' if len(entries) == 1 else 'them'}"
 
 
 def claim_table(entries: Sequence[Entry], reference: bool) -> Claims | None:
@@ -164,15 +177,28 @@ def score_shown(entry: Entry) -> Shown:
     return Shown(text=score_text(entry), remark=score_remark(entry), by=value)
 
 
-def against_authors(entries: Sequence[Entry]) -> list[tuple[Entry, float, float | None]]:
+def against_authors(
+    entries: Sequence[Entry], provenance: Mapping[str, str]
+) -> list[tuple[Entry, float, float | None]]:
     """Each reproduction less the authors' checkpoint on the same harness, in points, with the error of
-    that difference; None for the error where either has none."""
-    authors = {(one.model, one.benchmark): one for one in entries if one.row == RELEASED}
+    that difference; None for the error where either has none.
+
+    What is no score is compared with nothing, and no evaluation with itself: where two rows share one,
+    `provenance` has the same key for both.
+    """
+    scores = [one for one in entries if one.measured is not None and not one.not_a_score]
+    authors = {(one.model, one.benchmark): one for one in scores if one.row == RELEASED}
     found: list[tuple[Entry, float, float | None]] = []
-    for entry in entries:
+    for entry in scores:
         theirs = authors.get((entry.model, entry.benchmark))
-        if theirs and theirs is not entry and theirs.measured is not None and entry.measured is not None:
+        if theirs and theirs is not entry and not one_evaluation(entry, theirs, provenance):
             errors = (entry.se_rerun, theirs.se_rerun)
             error = None if None in errors else math.hypot(*(one or 0.0 for one in errors))
-            found.append((entry, entry.measured - theirs.measured, error))
+            found.append((entry, (entry.measured or 0.0) - (theirs.measured or 0.0), error))
     return found
+
+
+def one_evaluation(entry: Entry, other: Entry, provenance: Mapping[str, str]) -> bool:
+    """Whether two lines tell the same answers."""
+    own, its = (provenance.get(f"eval/{one.row}/{one.benchmark}") for one in (entry, other))
+    return own is not None and own == its

@@ -71,6 +71,7 @@ def selection_section(label: str, found: Sequence[Candidate]) -> Section:
             "p student",
         ),
         rows=[selection_row(title, group) for title, group in groups],
+        totals=2 if len(groups) > 2 else 0,
         note="All candidates against those kept: the teacher's probabilities should stay and the student's "
         "move down (report §4, Figures 3, 5, 6 and 10). Teacher, shared and Student are shares of sentences; "
         "p is the median probability of a response, exp of the mean log-probability of its tokens.",

@@ -13,6 +13,7 @@ from harness.files import write_json, write_whole
 from harness.sequential import METHOD
 from reports import interval
 from reports.claim_table import SYMBOLS, against_authors, claim_table, full_table, headline
+from reports.differences import places
 from reports.inline import policy, script
 from reports.plots import Picture, identifier
 from reports.published import Ambiguity
@@ -37,7 +38,8 @@ class Section:
     `pictures` stand beside the table, which has their numbers; only the HTML page shows them. `group`
     is the part of the page that it belongs to. A `folded` one opens on demand. `copyable` is a command
     with a button that copies it. `greyed` are the rows (from 0) that nobody measured here. `spans` head
-    several columns at once: a name, and how many.
+    several columns at once: a name, and how many. The last `totals` rows sum up and stay last when the table
+    is sorted.
     """
 
     title: str
@@ -50,6 +52,7 @@ class Section:
     copyable: str = ""
     greyed: frozenset[int] = frozenset()
     spans: Sequence[tuple[str, int]] = ()
+    totals: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,14 @@ class Report:
 
     @property
     def not_a_score(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(reason for entry in self.entries for reason in entry.not_a_score))
+        """Why numbers are no scores; which ones, where that is not about all that were measured."""
+        counted = [entry for entry in self.entries if entry.questions]
+        reasons = dict.fromkeys(reason for entry in counted for reason in entry.not_a_score)
+        return tuple(
+            f"{told}: {reason}" if told != "all" else reason
+            for reason in reasons
+            for told in (places([one for one in counted if reason in one.not_a_score], counted),)
+        )
 
 
 def write_report(out: Path, report: Report) -> list[Path]:
@@ -107,6 +117,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "note": one.note,
                 **({"copyable": one.copyable} if one.copyable else {}),
                 **({"greyed": sorted(one.greyed)} if one.greyed else {}),
+                **({"totals": one.totals} if one.totals else {}),
             }
             for one in report.sections
         ],
@@ -151,7 +162,7 @@ def render(name: str, report: Report) -> str:
             headline=headline(report.entries),
             claims=claim_table(report.entries, reference),
             full=full_table(report.entries),
-            authors=against_authors(report.entries),
+            authors=against_authors(report.entries, report.provenance),
             ends=ends,
             drawn=lambda entry: interval.drawn(entry, ends),
             axis=interval,

@@ -14,7 +14,8 @@ TABLE = re.compile(r"^Tables? (\d+)(?: and (\d+))?")
 AVERAGE = re.compile(r"its average: ([\d.]+)")
 NOTE = (
     "In each pair of columns the paper’s value, then ours where this recipe measured the row: ✓ reproduced, "
-    "✗ not reproduced, ≈ inconclusive. Grey rows are as published and were not measured here."
+    "✗ not reproduced, ≈ inconclusive, ○ no verdict: not a score of the benchmark, or not complete. Grey "
+    "rows are as published and were not measured here."
 )
 
 
@@ -84,7 +85,9 @@ def pairs(
 
 
 def ours(entry: Entry) -> str:
-    return f"{score_text(entry)} {SYMBOLS.get(entry.verdict or '', '')}".rstrip()
+    """Our number with what came of it; one that is no score is never bare, claimed or not."""
+    verdict = entry.verdict or ("not measured" if entry.not_a_score or entry.ungraded else "")
+    return f"{score_text(entry)} {SYMBOLS.get(verdict, '')}".rstrip()
 
 
 def standing(row: str) -> str:

@@ -181,6 +181,7 @@ def outcomes_section(benchmark: str, own: Sequence[Answered]) -> Section:
         ] + [["all draws", *((None,) if coded else ()), *totals]],
         note=CODES if coded else "",
         group="benchmark",
+        totals=1,
     )  # fmt: skip
 
 

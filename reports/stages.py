@@ -1,7 +1,7 @@
 """One section a stage, in the order of the recipe, behind an overview of all: what it took, what it left."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from harness.rows import read_rows
 from harness.stage import Stage
 from harness.store import RunStore
 from reports.diagnostics import selection_sections, training_sections
+from reports.names import names_of
 from reports.page import Cell, Section
 from reports.plots import Picture, clean, steps_of
 from reports.stage_facts import Facts, evaluations, facts, load
@@ -28,15 +29,17 @@ class Reason(msgspec.Struct):
 
 def stage_sections(store: RunStore, labels: Mapping[str, Stage]) -> Iterator[Section]:
     """The overview of all stages, that of all evaluations, then what each stage did."""
-    found = facts(store, labels)
+    names = names_of(labels)
+    found = [replace(one, name=names[one.stage.key]) for one in facts(store, labels)]
     own = [one for one in found if not isinstance(one.stage, Ask | Mark)]
     graded = list(evaluations(found))
+    labelled = {stage.key for stage in labels.values()}
     yield overview(own, graded)
     if any(asked.state != "missing" for asked, _ in graded):
         yield evaluations_overview(graded)
     yield from selections_overview(own)
     for one in own:
-        if one.state == "done" and one.name in labels:
+        if one.state == "done" and one.stage.key in labelled:
             yield from sections_of(one)
 
 
@@ -49,22 +52,23 @@ def overview(own: Sequence[Facts], graded: Sequence[tuple[Facts, Facts]]) -> Sec
     money = currency_of(everything)
     rows = [[one.name, *overview_row(one, money)] for one in own]
     if graded:
-        rows.append(["evaluations, below", *summed(list(chain.from_iterable(graded)), money)])
+        rows.append(["evaluations, below", *summed([], graded, money)])
     return Section(
         title="All stages",
         columns=("stage", *OVERVIEW, *((money,) if money else ())),
-        rows=[*rows, ["all", *summed(everything, money)]],
+        rows=[*rows, ["all", *summed(own, graded, money)]],
         note=" ".join(notes(everything, money)),
         pictures=tuple(timed(own, graded)),
         group="stage",
+        totals=2 if graded else 1,
     )
 
 
 NOTES = (
     "Tokens/s are those that a model writes, or reads where it writes none, over the wall time of the stage, "
     "its start included. Hours are those of all GPUs that the machine may use, or of its CPU where it has "
-    "none; of a server that somebody else runs they are not known. Grading runs beside all else: wall times "
-    "overlap."
+    "none; of a server that somebody else runs they are not known. Grading runs beside the asking: a sum has "
+    "the longer of the two. Evaluations that ran beside one another count each."
 )
 NO_PRICE = "No money is told: machine.toml had no price_per_gpu_hour, or nothing ran on its GPUs."
 NO_MACHINE = (
@@ -72,7 +76,7 @@ NO_MACHINE = (
 )
 CONTINUED = (
     "≥: the stage was continued, or took rows over from another run; only the time since its last start was "
-    "kept, and no speed is told."
+    "kept, so that hours and money are the least that it can have been, and no speed is told."
 )
 
 
@@ -96,30 +100,32 @@ def overview_row(one: Facts, money: str) -> list[Cell]:
         whole(one.tokens_out),
         None if one.rate is None else f"{one.rate:,.0f}",
         hours(one),
-        *((amount(one.cost),) if money else ()),
+        *((cost(one),) if money else ()),
     ]
 
 
-def summed(group: Sequence[Facts], money: str) -> list[Cell]:
-    """The sums of what adds up."""
+def summed(own: Sequence[Facts], graded: Sequence[tuple[Facts, Facts]], money: str) -> list[Cell]:
+    """The sums of what adds up; of an evaluation the longer of its asking and grading, which overlap."""
+    group = [*own, *chain.from_iterable(graded)]
     states = Counter(one.state for one in group)
-    by_device = {device: [one.hours for one in group if one.device == device] for device in ("GPU", "CPU")}
+    spent = {
+        device: [one for one in group if one.device == device and one.hours] for device in ("GPU", "CPU")
+    }
     told = [
-        f"{spent:.3g} {device}"
-        for device, own in by_device.items()
-        if (spent := sum(hour or 0.0 for hour in own))
+        f"{sum(one.hours or 0.0 for one in those):.3g} {device}" for device, those in spent.items() if those
     ]
-    costs = [one.cost for one in group if one.cost is not None]
+    costs = [one for one in group if one.cost is not None]
+    price = f"{least(costs)}{sum(one.cost or 0.0 for one in costs):,.2f}" if costs else None
     return [
         ", ".join(f"{count} {state}" for state, count in states.items()),
         None,
         None,
-        duration(sum(one.seconds or 0.0 for one in group)),
+        least(group) + duration(sum(one.seconds or 0.0 for one in own) + sum(map(together, graded))),
         whole(sum(one.tokens_in or 0.0 for one in group)),
         whole(sum(one.tokens_out or 0.0 for one in group)),
         None,
-        " + ".join(told) or None,
-        *((amount(sum(costs)) if costs else None,) if money else ()),
+        least(chain.from_iterable(spent.values())) + " + ".join(told) or None,
+        *((price,) if money else ()),
     ]
 
 
@@ -130,15 +136,25 @@ def currency_of(group: Sequence[Facts]) -> str:
 
 
 def wall(one: Facts) -> str | None:
-    return None if one.seconds is None else f"{'≥ ' * one.continued}{duration(one.seconds)}"
+    return None if one.seconds is None else f"{least([one])}{duration(one.seconds)}"
 
 
 def hours(one: Facts) -> str | None:
-    return None if one.hours is None else f"{one.hours:.3g} {one.device}"
+    return None if one.hours is None else f"{least([one])}{one.hours:.3g} {one.device}"
 
 
-def amount(cost: float | None) -> str | None:
-    return None if cost is None else f"{cost:,.2f}"
+def cost(one: Facts) -> str | None:
+    return None if one.cost is None else f"{least([one])}{one.cost:,.2f}"
+
+
+def least(group: Iterable[Facts]) -> str:
+    """The mark before what is only known to be at least so much."""
+    return "≥ " if any(one.continued for one in group) else ""
+
+
+def together(evaluation: tuple[Facts, Facts]) -> float:
+    """Seconds of an evaluation, whose grading follows the responses as they come."""
+    return max(one.seconds or 0.0 for one in evaluation)
 
 
 def whole(count: float | None) -> int | None:
@@ -162,8 +178,8 @@ def timed(own: Sequence[Facts], graded: Sequence[tuple[Facts, Facts]]) -> Iterat
     bars = [Bar(label=one.name, kind=one.kind, seconds=one.seconds) for one in own if one.seconds]
     rows: dict[str, float] = {}
     for asked, mark in graded:
-        row = mark.name.split("/")[1]
-        rows[row] = rows.get(row, 0.0) + max(asked.seconds or 0.0, mark.seconds or 0.0)
+        row = ", ".join(dict.fromkeys(told.split("/")[0] for told in measured_by(mark)))
+        rows[row] = rows.get(row, 0.0) + together((asked, mark))
     bars += [
         Bar(label=f"evaluations of {row}", kind="generate", seconds=spent)
         for row, spent in rows.items()
@@ -191,11 +207,16 @@ def evaluations_overview(graded: Sequence[tuple[Facts, Facts]]) -> Section:
     )  # fmt: skip
 
 
+def measured_by(mark: Facts) -> list[str]:
+    """`row/benchmark` of each line that an evaluation stands for: several where rows share it."""
+    return mark.name.removeprefix("eval/").split(", eval/")
+
+
 def evaluation_row(asked: Facts, mark: Facts, money: str) -> list[Cell]:
     told = overview_row(asked, money)
     graded = mark.rows_out / mark.seconds if mark.rows_out and mark.seconds and not mark.continued else None
     return [
-        mark.name.removeprefix("eval/"),
+        ", ".join(measured_by(mark)),
         mark.state,
         asked.rows_out,
         *told[3:],

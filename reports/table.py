@@ -14,7 +14,7 @@ from harness.statistics import Claim, Score, Verdict, VerdictName, counts_roundi
 from harness.types import Grade
 from reports.published import Published, PublishedClaim, claims
 
-LIMITED = "--limit: not a score"
+LIMITED = "only the first questions were asked (--limit)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,11 +248,12 @@ def score_text(line: Entry) -> str:
 
 def score_remark(line: Entry) -> str:
     """What must be said beside the number; empty where it speaks for itself."""
+    said = ["not a score"] if line.not_a_score else []
     if line.ungraded and line.lowest is not None:
-        return f"{line.ungraded} ungraded"
-    if line.measured is not None and line.se_rerun is None:
-        return f"no error over re-runs from {line.draws} draw{plural(line.draws)}"
-    return ""
+        said.append(f"{line.ungraded} ungraded")
+    elif line.measured is not None and line.se_rerun is None:
+        said.append(f"no error over re-runs from {line.draws} draw{plural(line.draws)}")
+    return "; ".join(said)
 
 
 def lenient_cell(line: Entry) -> str:

@@ -291,7 +291,8 @@ def test_a_score_above_the_published_one_takes_the_larger_binomial_variance():
 
 def test_one_draw_is_inconclusive_and_says_why():
     found = judge(scored(88.5, None, draws=1), AIME24)
-    assert (found.name, found.reason) == ("inconclusive", "one draw: no error over re-runs")
+    assert (found.name, found.reason) == ("inconclusive", "one draw: no error over re-runs, which takes two")
+    assert found.draws_needed is None, "two draws give an error, not a decision"
 
 
 def test_nothing_measured_and_ungraded_get_no_verdict():

@@ -12,6 +12,8 @@ LEFT_OUT = ("runs", "data", "machine", "as_document")
 
 def invoked() -> tuple[str, ...]:
     """The running command's words: what was given, without what only this machine knows."""
+    from reports.discreet import without_servers
+
     context = click.get_current_context()
     given = [
         parameter
@@ -21,7 +23,7 @@ def invoked() -> tuple[str, ...]:
     ]
     given.sort(key=lambda parameter: isinstance(parameter, click.Option))
     words = [word for parameter in given for word in words_of(parameter, context.params[str(parameter.name)])]
-    return ("harness", str(context.info_name), *words)
+    return ("harness", str(context.info_name), *without_servers(words))
 
 
 def words_of(parameter: click.Parameter, value: Any) -> Iterator[str]:

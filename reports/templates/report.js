@@ -2,14 +2,14 @@
 // Sorting, filtering and copying. Everything can be read without it: it only adds what does nothing else.
 const sorters = [];
 for (const body of document.querySelectorAll("table.sortable > tbody")) {
-  const rows = [...body.rows];
+  const rows = [...body.rows].filter((row) => !("total" in row.dataset));
+  const totals = [...body.rows].filter((row) => "total" in row.dataset);
   const heads = [...body.parentNode.tHead.rows].at(-1).cells;
   const dashes = new Set(["", "–"]);
   const value = (row, place) => {
     const cell = row.cells[place];
     const text = cell.dataset.by ?? cell.textContent.trim();
-    const number = parseFloat(text.replace(/[,\s]/g, "").replace("−", "-").replace("±", ""));
-    return { text, number, empty: dashes.has(text) };
+    return { text, number: amount(text), empty: dashes.has(text) };
   };
   const compare = (place) => {
     const values = new Map(rows.map((row) => [row, value(row, place)]));
@@ -34,9 +34,18 @@ for (const body of document.querySelectorAll("table.sortable > tbody")) {
       for (const other of heads) if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
       head.setAttribute("aria-sort", turn);
       const order = turn === "none" ? rows : [...rows].sort(compare(place)(turn === "ascending" ? 1 : -1));
-      body.append(...order);
+      body.append(...order, ...totals);
     });
   }
+}
+
+// The amount that a whole cell is: `-0.3 ± 0.2`, `≥ 3 min 17 s` in seconds. NaN for all else: `2024-I-9`, `1.9.0`.
+function amount(text) {
+  const bare = text.replace(/^[≥<~±] ?/, "").replaceAll("−", "-").replace(/(?<=\d),(?=\d{3})/g, "");
+  const parts = bare.match(/^(?:(\d+) d ?)?(?:(\d+) h ?)?(?:(\d+) min ?)?(?:([\d.]+) s)?$/);
+  if (bare && parts) return [86400, 3600, 60, 1].reduce((sum, size, i) => sum + size * (parts[i + 1] ?? 0), 0);
+  const number = bare.match(/^([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)%?(?:$| (?=[±×([✓✗≈○]|(?:of|to) \d|GPU|CPU))/);
+  return number ? +number[1] : NaN;
 }
 
 const form = document.querySelector("form.filter");

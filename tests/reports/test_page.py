@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from reports.claim_table import claim_table, headline
+from reports.claim_table import against_authors, claim_table, headline
 from reports.interval import drawn, reach
 from reports.page import Report, Section, numeric, parts, write_report
 from reports.table import Entry
@@ -34,7 +34,27 @@ def test_the_headline_counts_every_claim_once():
     entries = [claimed(verdict=verdict) for verdict in verdicts] + [claimed(published=None)]
     assert headline(entries) == "13 of 15 claims reproduced, 1 inconclusive, 1 not reproduced"
     assert headline([claimed(verdict="not measured")]) == "0 of 1 claims reproduced, 1 not measured"
-    assert headline([claimed(published=None)]) == "1 scores, nothing claimed about them"
+
+
+def test_the_headline_without_claims_counts_no_number_as_a_score_that_is_none():
+    score = claimed(published=None, measured=50.0)
+    part, open_ = replace(score, not_a_score=("part",)), replace(score, ungraded=2)
+    assert headline([score]) == "1 score; nothing is claimed about it"
+    assert headline([score, score]) == "2 scores; nothing is claimed about them"
+    told = "1 score, 1 not a score, 1 ungraded in part; nothing is claimed about them"
+    assert headline([score, part, open_]) == told
+    assert headline([part]) == "1 not a score; nothing is claimed about it"
+
+
+def test_no_reproduction_is_compared_with_what_is_no_score_or_with_its_own_answers():
+    own = claimed(measured=50.0, questions=9, model="m", se_rerun=3.0)
+    theirs = replace(own, row="released", measured=51.0, se_rerun=4.0)
+    part = replace(theirs, not_a_score=("part",))
+    apart = {"eval/final/b": "mark-1", "eval/released/b": "mark-2"}
+    assert against_authors([theirs, own], apart) == [(own, -1.0, 5.0)]
+    assert against_authors([part, own], apart) == []
+    assert against_authors([theirs, replace(own, not_a_score=("part",))], apart) == []
+    assert against_authors([theirs, own], dict.fromkeys(apart, "mark-1")) == []
 
 
 def test_only_a_recipe_that_measures_the_authors_checkpoint_has_a_column_for_it():
@@ -163,6 +183,29 @@ def test_keyboard_alone_sorts_and_filters(made: Path, chrome: Browser):
         keys.press("Tab")
         keys.press("Enter")
         view.page.locator("output", has_text="25 of 25 lines").wait_for()
+
+
+@needs_chromium
+def test_other_tables_sort_by_what_a_cell_says_and_keep_their_sums_last(tmp_path: Path, chrome: Browser):
+    columns = {
+        "id": ["2024-I-10", "2024-II-1", "2024-I-9"],
+        "wall time": ["1 h 0 min", "59.9 s", "≥ 16 min 50 s"],
+        "version": ["1.15.0", "2.0.0", "1.9.0"],
+        "rows": ["1,680", "97 (5.8%)", "–"],
+        "score": ["9.0 ± 0.2", "-0.3 ± 0.2", "10.0 to 12.0 ○"],
+        "hours": ["16 GPU", "≥ 2 GPU", "100 CPU"],
+    }
+    rows = [*zip(*columns.values(), strict=True), ("all", "0.0 s", "0.0.0", "0", "0", "0 GPU + 0 CPU")]
+    section = Section(title="Mixed", columns=list(columns), rows=rows, group="stage", totals=1)
+    write_report(tmp_path, Report(recipe="r", summary="s", entries=[], sections=[section]))
+    order = {"id": (2, 0, 1), "wall time": (1, 2, 0), "version": (2, 0, 1), "rows": (1, 0, 2),
+             "score": (1, 0, 2), "hours": (1, 0, 2)}  # fmt: skip
+    with opened(tmp_path / "report.html", using=chrome) as view:
+        for place, (name, cells) in enumerate(columns.items(), 1):
+            view.page.locator("#s-mixed th button", has_text=name).press("Enter")
+            shown = view.page.locator(f"#s-mixed tbody tr > :nth-child({place})").all_inner_texts()
+            assert shown[:3] == [cells[number] for number in order[name]], name
+            assert view.page.locator("#s-mixed tbody tr:last-child > th").inner_text() == "all"
 
 
 @needs_chromium

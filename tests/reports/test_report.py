@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import DataError
 from harness.types import Grade
+from reports.claim_table import full_table
 from reports.page import Report, Section, ambiguities_section, mark_down, write_report
 from reports.paper_tables import paper_tables
 from reports.published import Model, Published, claims, load_ambiguities, load_published
@@ -154,6 +155,33 @@ def test_limited_run_is_not_a_score_and_gets_no_verdict():
     entry = only(measured("final", "micro_math", graded(2, 20, 4), 4, limited=True))
     assert entry.verdict == "not measured"
     assert LIMITED in entry.not_a_score
+
+
+def test_what_is_no_score_is_bare_in_no_table():
+    measurement = measured("final", "aime24", graded(2, 20, 4), 4, limited=True)
+    for published in (REFERENCE, None):
+        (entry,) = [one for one in build_entries("dasd-micro", published, [measurement]) if one.questions]
+        ((_, cells),) = full_table([entry]).lines
+        assert "50.0 ± 6.5 (not a score)" in map(str, cells)
+    entries = build_entries("dasd-4b", load_published("dasd_4b"), [measurement])
+    first = paper_tables(load_published("dasd_4b"), "dasd-4b", entries)[0]
+    assert "50.0 ± 6.5 ○" in [cell for row in first.rows for cell in row]
+    assert "○ no verdict: not a score" in first.note
+
+
+def test_one_draw_does_not_promise_that_two_decide():
+    entry = only(measured("final", "micro_math", graded(1, 20, 1), 1))
+    assert entry.draws_needed is None
+    assert verdict_cell(entry) == "inconclusive (one draw: no error over re-runs, which takes two)"
+
+
+def test_the_warning_names_the_lines_that_it_is_about():
+    whole = measured("final", "micro_math", graded(2, 20, 4), 4)
+    part = measured("final", "micro_code", graded(2, 20, 4), 4, limited=True)
+    both = build_entries("dasd-micro", REFERENCE, [whole, part])
+    alone = build_entries("dasd-micro", REFERENCE, [part])
+    assert Report(recipe="r", summary="", entries=both).not_a_score == (f"final: micro_code: {LIMITED}",)
+    assert Report(recipe="r", summary="", entries=alone).not_a_score == (LIMITED,)
 
 
 def test_partial_tests_are_not_a_score():

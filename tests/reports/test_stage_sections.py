@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.micro import micro_math
+from benchmarks.micro import micro_code, micro_math
 from harness.evaluate import Ask, Mark
 from harness.files import write_json, write_rows
 from harness.hub import Checkpoint
@@ -20,7 +20,9 @@ from pipeline.filter import Filter, Thresholds
 from pipeline.sample import Sample
 from pipeline.select import Select
 from pipeline.sft import Sft
+from reports.names import names_of
 from reports.page import Section
+from reports.provenance import hashes_section
 from reports.stage_facts import facts
 from reports.stages import duration, stage_sections
 from tests.pipeline.rows import row
@@ -163,6 +165,12 @@ def test_a_continued_stage_has_a_least_time_and_no_speed(store: RunStore) -> Non
     assert "≥: the stage was continued" in told.note
 
 
+def test_a_training_that_was_resumed_has_a_least_time_and_no_speed(store: RunStore) -> None:
+    rewritten(store, STUDENT, resumed=True)
+    line = lines(section(store, "All stages"))["05-final"]
+    assert (line["wall time"], line["tokens/s"]) == ("≥ 2 h 0 min", None)
+
+
 def test_draws_of_another_run_count_for_no_speed(store: RunStore) -> None:
     write_json(store.path(ASKED) / "asked.json", {"questions": 5, "draws": 2, "adopted": 4})
     assert lines(section(store, "All evaluations"))["final/micro_math"]["tokens/s"] is None
@@ -175,6 +183,46 @@ def test_what_an_earlier_version_ran_has_a_time_and_no_hours(store: RunStore) ->
     line = lines(told)["02-sampled"]
     assert (line["wall time"], line["hours"], line["tokens/s"]) == ("1 min 0 s", None, "1")
     assert "kept no machine" in told.note
+
+
+def test_a_sum_has_an_evaluations_time_once_though_asking_and_grading_overlap(store: RunStore) -> None:
+    rewritten(store, MARKED, seconds=SECONDS + 60)
+    found = lines(section(store, "All stages"))
+    assert found["evaluations, below"]["wall time"] == "2 h 1 min"
+    stages = len([BASE, *LABELS])
+    assert found["all"]["wall time"] == duration(stages * SECONDS + 60)
+
+
+def test_what_is_a_least_time_makes_least_hours_least_money_and_least_sums(store: RunStore) -> None:
+    rewritten(store, STUDENT, resumed=True)
+    found = lines(section(store, "All stages"))
+    assert (found["05-final"]["hours"], found["05-final"]["EUR"]) == ("≥ 32 GPU", "≥ 80.00")
+    assert (found["02-sampled"]["hours"], found["02-sampled"]["EUR"]) == ("16 GPU", "40.00")
+    assert (found["all"]["hours"], found["all"]["EUR"]) == ("≥ 64 GPU", "≥ 160.00")
+    assert found["all"]["wall time"].startswith("≥ ")
+    assert "≥" not in found["evaluations, below"]["wall time"]
+
+
+def test_evaluations_that_rows_share_are_told_under_all_of_them(store: RunStore) -> None:
+    labels = {**LABELS, "eval/late/micro_math": MARKED}
+    found = {one.title: one for one in stage_sections(store, labels)}
+    assert list(lines(found["All evaluations"])) == ["final/micro_math, late/micro_math"]
+    assert "evaluations of final, late 2" in found["All stages"].pictures[0].description
+    done = [STUDENT, ASKED, MARKED]
+    hashed = hashes_section(store, done, names_of(labels))
+    assert {row[0] for row in hashed.rows if row[1] == "losses.json"} == {"05-final"}
+    assert names_of(labels)[MARKED.key] == "eval/final/micro_math, eval/late/micro_math"
+
+
+def test_a_model_that_only_evaluations_read_is_called_after_all_of_its_rows() -> None:
+    first, second = (
+        Mark(asked=Ask(model=BASE, benchmark=one, engine="vllm"), grader=2)
+        for one in (micro_math, micro_code)
+    )
+    names = names_of({"eval/base/micro_math": first, "eval/late/micro_code": second})
+    assert names[BASE.key] == "base, late · checkpoint"
+    assert names[first.asked.key] == "eval/base/micro_math · ask"
+    assert names_of(LABELS)[STUDENT.key] == "05-final"
 
 
 def test_what_is_not_done_is_listed_as_missing(store: RunStore) -> None:
