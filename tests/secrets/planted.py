@@ -137,7 +137,6 @@ class Watcher:
 
     def __enter__(self) -> "Watcher":
         self.ended = threading.Event()
-        self.own = read(self.root, "cmdline")
         self.seen: set[tuple[int, bytes]] = set()
         self.thread = threading.Thread(target=self.watch, daemon=True)
         self.thread.start()
@@ -153,26 +152,22 @@ class Watcher:
 
     def look(self) -> None:
         self.looks += 1
-        below, new = {self.root}, []
+        below, own = {self.root}, read(self.root, "cmdline")
         for process, parent in sorted(parents().items()):
             line = read(process, "cmdline")
             if parent in below:
                 below.add(process)
-                if line and line != self.own:
-                    new.append((process, line))
-            if (process, line) not in self.seen:
-                for place in found_in(line):
-                    self.lines[place] += 1
-                    self.where.append(f"{place}: command line {line[:80]!r}")
-                if process not in below or line == self.own:
-                    self.seen.add((process, line))
-        for process, line in new:
-            if (process, line) not in self.seen and line == read(process, "cmdline"):
+            if line and (process, line) not in self.seen:
                 self.seen.add((process, line))
-                self.programs.add(line.split(b"\0")[0])
-                for place in found_in(read(process, "environ")) - self.allowed(line):
-                    self.environments[place] += 1
-                    self.where.append(f"{place}: environment of {line[:80]!r}")
+                self.keep(self.lines, found_in(line), f"command line {line[:80]!r}")
+                if process in below and line != own and line == read(process, "cmdline"):
+                    self.programs.add(line.split(b"\0")[0])
+                    found = found_in(read(process, "environ")) - self.allowed(line)
+                    self.keep(self.environments, found, f"environment of {line[:80]!r}")
+
+    def keep(self, counts: Counter[str], found: set[str], where: str) -> None:
+        counts.update(found)
+        self.where += [f"{place}: {where}" for place in found]
 
     def allowed(self, line: bytes) -> set[str]:
         return set().union(*(places for part, places in self.meant.items() if part.encode() in line))
