@@ -82,7 +82,7 @@ def test_a_limited_run_is_marked_as_no_score_and_rerunning_asks_nothing(tmp_path
         before = [file.read_bytes() for file in rows]
         again = harness(*arguments)
     assert again.returncode == 0
-    assert "not a score" in report["not_a_score"][0]
+    assert report["not_a_score"] == ["only the first questions were asked (--limit)"]
     assert (report["entries"][0]["questions"], report["entries"][0]["draws"]) == (3, 2)
     assert [file.read_bytes() for file in (tmp_path / "stages").glob("ask-*/generations.jsonl")] == before
     assert "generating" not in again.stdout
