@@ -1,9 +1,8 @@
 """A night for a terminal, for a log, and as JSON for scripts and hooks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -13,15 +12,14 @@ from harness.nightly.night import Over
 
 WIDTH = 150
 SHOWN_FLIPS = 10
-COLUMNS = (
-    "checkpoint", "benchmark", "outcome", "tonight", "history", "Δ", "regression at", "sees", "published",
-)  # fmt: skip
+Columns = Mapping[str, Callable[[Result], str]]
+"""The columns of a table: what is written above, and the cell of a result."""
 STYLES: dict[Outcome, str] = {"pass": "green", "regression": "red", "inconclusive": "yellow"}
 
 
-def as_json(over: Over, page: str) -> bytes:
-    """One document: the night, and everything about each result."""
-    found: dict[str, Any] = {
+def as_told(over: Over, page: str) -> dict[str, Any]:
+    """What `--json` prints and the hook gets: the night, and everything about each result."""
+    return {
         "name": over.night.name,
         "night": over.night.label,
         "outcome": over.outcome,
@@ -30,7 +28,6 @@ def as_json(over: Over, page: str) -> bytes:
         "page": page,
         "results": over.results,
     }
-    return msgspec.json.format(msgspec.json.encode(found), indent=2)
 
 
 def print_night(over: Over) -> None:
@@ -59,9 +56,10 @@ def print_history(nights: Sequence[Night]) -> None:
         table.add_column(name, no_wrap=True)
     for night in nights:
         if night.finished is None:
-            table.add_row(night.label, "–", "–", "not over", *["–"] * 6)
+            empty = {"outcome": "not over"}
+            table.add_row(night.label, *(empty.get(name, "–") for name in COLUMNS))
         for result in night.results:
-            table.add_row(night.label, *cells(result), style=STYLES[result.judged.outcome])
+            table.add_row(night.label, *cells(COLUMNS, result), style=STYLES[result.judged.outcome])
     console.print(table)
 
 
@@ -75,24 +73,60 @@ def night_table(title: str, results: Sequence[Result]) -> Table:
     for name in COLUMNS:
         table.add_column(name, no_wrap=True)
     for result in results:
-        table.add_row(*cells(result), style=STYLES[result.judged.outcome])
+        table.add_row(*cells(COLUMNS, result), style=STYLES[result.judged.outcome])
     return table
 
 
-def cells(result: Result) -> tuple[str, ...]:
-    """One line of the table, in the order of COLUMNS."""
+def cells(columns: Columns, result: Result) -> tuple[str, ...]:
+    """One line of a table."""
+    return tuple(cell(result) for cell in columns.values())
+
+
+def outcome_cell(result: Result) -> str:
+    return result.judged.outcome
+
+
+def score_cell(result: Result) -> str:
+    return "–" if result.score is None else f"{points(result.score)} ± {points(result.error, '?')}"
+
+
+def history_cell(result: Result) -> str:
+    return f"{points(result.judged.mean)} ({result.judged.nights} nights)"
+
+
+def difference_cell(result: Result) -> str:
+    return points(result.judged.difference, signed=True)
+
+
+def threshold_cell(result: Result) -> str:
     told = result.judged
-    return (
-        result.checkpoint,
-        result.benchmark,
-        told.outcome,
-        f"{points(result.score)} ± {points(result.error, '?')}" if result.score is not None else "–",
-        f"{points(told.mean)} ({told.nights} nights)",
-        points(told.difference, signed=True),
-        "–" if told.threshold is None else f"{told.threshold:.1f} = mean − {told.k:.1f}σ",
-        points(told.sees),
-        "–" if result.published is None else f"{result.published:g} (not gated on)",
-    )
+    return "–" if told.threshold is None else f"{told.threshold:.1f} = mean − {told.k:.1f}σ"
+
+
+def sees_cell(result: Result) -> str:
+    return points(result.judged.sees)
+
+
+def published_cell(result: Result) -> str:
+    return "–" if result.published is None else f"{result.published:g} (not gated on)"
+
+
+JUDGED: Columns = {
+    "outcome": outcome_cell,
+    "tonight": score_cell,
+    "history": history_cell,
+    "Δ": difference_cell,
+    "regression at": threshold_cell,
+    "sees": sees_cell,
+}
+"""What every table of results has: on the terminal, and both on the trend page."""
+PUBLISHED: Columns = {"published": published_cell}
+COLUMNS: Columns = {
+    "checkpoint": lambda result: result.checkpoint,
+    "benchmark": lambda result: result.benchmark,
+    **JUDGED,
+    **PUBLISHED,
+}
 
 
 def points(value: float | None, nothing: str = "–", signed: bool = False) -> str:

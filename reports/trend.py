@@ -13,7 +13,7 @@ from harness.files import write_whole
 from harness.nightly.config import Nightly
 from harness.nightly.gate import POWER, Outcome
 from harness.nightly.history import Flip, Night, Result
-from reports.nightly import advised, points
+from reports.nightly import JUDGED, PUBLISHED, Columns, advised, cells, points
 from reports.page import environment
 from reports.plots import INK, PAGE, STUDENT, TEACHER, WIDTH, Picture, identifier, picture
 
@@ -28,10 +28,6 @@ MARKS: dict[Outcome, dict[str, Any]] = {
     "inconclusive": {"marker": "D", "markersize": 5, "color": INK, "markerfacecolor": PAGE},
     "regression": {"marker": "v", "markersize": 9, "color": STUDENT},
 }
-COLUMNS = (
-    "night", "outcome", "score", "history", "Δ", "regression at", "sees", "tokens / response",
-    "truncated", "ungraded", "missing", "checkpoint", "engine",
-)  # fmt: skip
 Told = tuple[Night, Result]
 
 
@@ -48,13 +44,14 @@ class Line:
         return self.nights[-1][1]
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        return COLUMNS
+    def told(self) -> tuple[str, ...]:
+        """The last night's row of the first table."""
+        return cells(LAST, self.last)
 
     @property
-    def rows(self) -> list[tuple[str, ...]]:
-        """The table, newest night first."""
-        return [row(night, result) for night, result in reversed(self.nights)]
+    def rows(self) -> list[tuple[str, tuple[str, ...]]]:
+        """The table of all nights, newest first: the night's name and its row."""
+        return [(night.label, cells(ALL, result)) for night, result in reversed(self.nights)]
 
     @property
     def advice(self) -> str:
@@ -78,7 +75,7 @@ def write_trend(file: Path, config: Nightly, nights: Sequence[Night]) -> None:
     page = environment("trend.html").get_template("trend.html.j2")
     content = page.render(
         config=config, night=over[-1] if over else None, nights=len(over), lines=found, power=f"{POWER:.0%}",
-        points=points,
+        last_columns=tuple(LAST), all_columns=tuple(ALL),
     )  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, content.encode())
@@ -96,24 +93,28 @@ def lines(nights: Sequence[Night]) -> list[Line]:
     ]
 
 
-def row(night: Night, result: Result) -> tuple[str, ...]:
-    told = result.judged
-    engine = " ".join(result.versions.get(name, "") for name in ("engine", "version")).strip()
-    return (
-        night.label,
-        told.outcome,
-        "–" if result.score is None else f"{result.score:.1f} ± {points(result.error, '?')}",
-        "–" if told.mean is None else f"{told.mean:.1f} ({told.nights} nights)",
-        points(told.difference, signed=True),
-        "–" if told.threshold is None else f"{told.threshold:.1f} = mean − {told.k:.1f}σ",
-        points(told.sees),
-        f"{result.tokens / result.responses:,.0f}" if result.responses else "–",
-        f"{result.truncated / result.responses:.1%}" if result.responses else "–",
-        str(result.ungraded),
-        str(result.missing),
-        result.model or "–",
-        engine or "–",
-    )
+def engine_cell(result: Result) -> str:
+    return " ".join(result.versions.get(name, "") for name in ("engine", "version")).strip() or "–"
+
+
+def tokens_cell(result: Result) -> str:
+    return f"{result.tokens / result.responses:,.0f}" if result.responses else "–"
+
+
+def truncated_cell(result: Result) -> str:
+    return f"{result.truncated / result.responses:.1%}" if result.responses else "–"
+
+
+LAST: Columns = {**JUDGED, **PUBLISHED}
+ALL: Columns = {
+    **JUDGED,
+    "tokens / response": tokens_cell,
+    "truncated": truncated_cell,
+    "ungraded": lambda result: str(result.ungraded),
+    "missing": lambda result: str(result.missing),
+    "checkpoint": lambda result: result.model or "–",
+    "engine": engine_cell,
+}
 
 
 # Pictures -----------------------------------------------------------------------------------

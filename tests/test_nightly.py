@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.fakes.engine import running
 
@@ -212,13 +213,68 @@ def test_the_hook_gets_the_night_on_its_input_also_where_the_night_came_to_no_en
     broken = nightly(home, "--night", "5", "--machine", "machine.toml")
     assert broken.returncode == 64, "what is wrong in a file of the user's is no outcome"
     (home / "machine.toml").unlink()
-    (home / "runs" / "nightly" / "trend.html").unlink()
-    (home / "runs" / "nightly" / "trend.html").mkdir()
-    crashed = nightly(home, "--night", "6")
-    assert crashed.returncode == 2, "a crash is no regression"
+    with FileLock(home / "runs" / "nightly" / ".history.sqlite.nightly.lock"):
+        assert nightly(home, "--night", "6").returncode == 2
     outcome, _, document = (home / "told").read_text().partition("\n")
     assert outcome == "inconclusive"
     assert "error" in json.loads(document)
+
+
+def test_a_regression_is_one_whatever_breaks_after_it_is_recorded(home: Path) -> None:
+    """The page cannot be written, and nothing can be printed."""
+    (home / "hook.py").write_text("import os; open('told', 'a').write(os.environ['HARNESS_OUTCOME'])")
+    (home / "runs" / "nightly" / "trend.html").unlink()
+    (home / "runs" / "nightly" / "trend.html").mkdir()
+    with running(*BAD) as endpoint:
+        configure(home, endpoint.base_url, HOOK.format(python=json.dumps(sys.executable)))
+        done = nightly(home, "--night", "4")
+        assert done.returncode == 1, done.stderr
+        assert "the trend page failed, which changes no outcome" in done.stdout
+        assert (home / "told").read_text() == "regression"
+    with Path("/dev/full").open("w") as full:
+        unprinted = subprocess.run(
+            [*COMMAND, "nightly", "nightly.toml", "--night", "4", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=home,
+        )
+    assert unprinted.returncode == 1, unprinted.stderr
+    assert "the night is recorded and could not be printed" in unprinted.stderr
+
+
+def test_a_folder_that_is_away_tonight_leaves_the_other_checkpoints_their_night(
+    home: Path, good: str
+) -> None:
+    away = '[[checkpoints]]\nname = "mine"\nmodel = "/srv/nowhere/today"\nbenchmarks = ["micro_math:4"]\n'
+    configure(home, good, away)
+    code, night = told(home, "--night", "4")
+    tiny, mine = night["results"]
+    assert (code, night["outcome"], night["asked_anew"]) == (2, "inconclusive", RESPONSES)
+    assert (tiny["judged"]["outcome"], mine["judged"]["outcome"]) == ("pass", "inconclusive")
+    assert "/srv/nowhere/today" in mine["judged"]["reason"]
+
+
+def test_a_second_file_of_the_same_name_is_refused_and_a_moved_one_goes_on(home: Path, good: str) -> None:
+    configure(home, good)
+    assert nightly(home, "--night", "4").returncode == 0
+    (home / "nightly.toml").rename(home / "moved.toml")
+    (home / "nightly.toml").write_text((home / "moved.toml").read_text())
+    (home / "moved.toml").write_text('name = "nightly"\n' + (home / "nightly.toml").read_text())
+    command = [*COMMAND, "nightly", "moved.toml", "--night", "4"]
+    second = subprocess.run(command, capture_output=True, text=True, check=False, cwd=home)
+    assert second.returncode == 64
+    assert "the nights of 'nightly' are those of another file" in second.stderr
+    (home / "nightly.toml").unlink()
+    moved = subprocess.run(command, capture_output=True, text=True, check=False, cwd=home)
+    assert moved.returncode == 0, moved.stderr
+
+
+def test_the_history_is_a_document_too(home: Path) -> None:
+    nights = json.loads(nightly(home, "--show", "--json").stdout)
+    assert [night["label"] for night in nights] == ["1", "2", "3"]
+    assert nights[0]["results"][0]["benchmark"] == "micro_math"
 
 
 def test_old_nights_lose_their_responses_but_for_those_that_others_link_to(home: Path, good: str) -> None:
@@ -256,6 +312,9 @@ def test_old_nights_lose_their_responses_but_for_those_that_others_link_to(home:
         (("", ""), ("--show", "--accept"), "these options do not go together"),
         (("", ""), ("--line", "tiny/micro_math"), "these options do not go together"),
         (("", ""), ("--night", "a/b"), "a night cannot be called 'a/b'"),
+        (("", ""), ("--dry-run", "--json"), "--json prints a night or, with --show, the history"),
+        (("", ""), ("--accept", "--json"), "--json prints a night or, with --show, the history"),
+        (("[[", 'name = "dasd"\n[['), ("--night", "4b"), "the name of another run or recipe"),
     ],
 )  # fmt: skip
 def test_wrong_usage_exits_64_and_says_what_was_meant(

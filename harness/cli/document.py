@@ -13,6 +13,11 @@ def aside(as_document: bool) -> AbstractContextManager[object]:
 
 def print_document(value: object) -> None:
     """One JSON document, indented; dataclasses become objects, what is no number becomes null."""
+    click.echo(document(value))
+
+
+def document(value: object) -> str:
+    """What `print_document` prints, for other readers."""
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

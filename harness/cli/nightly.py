@@ -1,21 +1,24 @@
 """`harness nightly`."""
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext, redirect_stdout
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import place_options
+from harness.cli.document import aside, print_document
+from harness.cli.options import json_option, place_options
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from harness.cli.nights import Work
     from harness.nightly.gate import Outcome
     from harness.nightly.history import History
+    from harness.nightly.night import Over
 
 INCONCLUSIVE = 2
 
@@ -34,7 +37,7 @@ INCONCLUSIVE = 2
     metavar="CHECKPOINT/BENCHMARK",
     help="With --accept: of this one. [default: of those that regressed]",
 )
-@click.option("--json", "as_document", is_flag=True, help="The night as one JSON document.")
+@json_option
 @place_options
 def nightly(
     config: Path,
@@ -54,6 +57,7 @@ def nightly(
     Exits with 0 (pass), 1 (regression) or 2 (inconclusive: too little history, or something broke on the
     way). The gate is our own history; published values are shown beside it.
     """
+    code = 0
     with never_a_regression():
         from harness.cli.nights import Work, dry_run
         from harness.nightly.config import load_nightly
@@ -67,23 +71,32 @@ def nightly(
                 "these options do not go together",
                 "One of --show, --dry-run and --accept; --line with --accept; --night or --again.",
             )
+        if as_document and (trying or accepting):
+            raise UsageError(
+                "--json prints a night or, with --show, the history",
+                "Leave it out with --dry-run and --accept.",
+            )
         work = Work(config=load_nightly(config), file=config, runs=runs, data=data, machine=machine)
         with closing(History(work.history)) as history:
-            if show:
+            if show and as_document:
+                print_document(history.nights(work.config.name))
+            elif show:
                 print_history(history.nights(work.config.name))
             elif trying:
                 print(*dry_run(work, history, wanted, again), sep="\n")
             elif accepting:
                 print(*accept(history, work.config.name, lines), sep="\n")
             else:
-                sys.exit(EXIT_CODES[asked(work, history, wanted, again, as_document)])
+                code = EXIT_CODES[asked(work, history, wanted, again, as_document)]
+    sys.exit(code)
 
 
 @contextmanager
 def never_a_regression() -> Iterator[None]:
     """Whatever breaks makes the night inconclusive: exit code 1 is kept for scores that fell.
 
-    Imports are inside as well: a half-installed harness is no regression either.
+    Imports are inside as well: a half-installed harness is no regression either. Nor is a pipe that somebody
+    closed, for which rich, and click, exit with 1.
     """
     try:
         yield
@@ -94,6 +107,8 @@ def never_a_regression() -> Iterator[None]:
             raise
         click.echo(f"error: {error}", err=True)
         sys.exit(INCONCLUSIVE)
+    except SystemExit as ended:
+        sys.exit(INCONCLUSIVE if ended.code == 1 else ended.code)
     except Exception as error:  # noqa: BLE001  Python's own exit code for it would be 1
         traceback.print_exc()
         click.echo(f"error: the harness itself failed: {error}\nNothing of this night counts.", err=True)
@@ -102,26 +117,42 @@ def never_a_regression() -> Iterator[None]:
 
 def asked(work: "Work", history: "History", wanted: str | None, again: bool, as_document: bool) -> "Outcome":
     """Runs the night and prints what came of it. The hook is told where it came to no end, too."""
-    import msgspec
-
     from harness.batch import BatchPending
     from harness.cli.nights import one_night, tell
-    from reports.nightly import as_json, print_night
 
     try:
-        with redirect_stdout(sys.stderr) if as_document else nullcontext():
+        with aside(as_document):
             over, told = one_night(work, history, wanted, again)
     except (UsageError, BatchPending):
         raise
     except Exception as error:
-        document = {"name": work.config.name, "outcome": "inconclusive", "error": str(error)}
-        for line in tell(work, "inconclusive", wanted or "", msgspec.json.encode(document)):
+        failed = {"name": work.config.name, "outcome": "inconclusive", "error": str(error)}
+        for line in tell(work, "inconclusive", wanted or "", failed):
             click.echo(line, err=True)
         raise
+    try:
+        printed(work, over, told, as_document)
+    except (OSError, SystemExit) as error:
+        unprinted(error)
+    return over.outcome
+
+
+def printed(work: "Work", over: "Over", told: list[str], as_document: bool) -> None:
+    """Prints a night, and what there is to say of what followed it."""
+    from reports.nightly import as_told, print_night
+
     if as_document:
-        click.echo(as_json(over, str(work.page.resolve())))
+        print_document(as_told(over, str(work.page.resolve())))
     else:
         print_night(over)
     for line in told:
         click.echo(line, err=as_document)
-    return over.outcome
+    sys.stdout.flush()
+
+
+def unprinted(error: OSError | SystemExit) -> None:
+    """A closed pipe or a full disk changes no outcome: what is left to print goes nowhere, so that Python's
+    last flush does not fail as well and end with an exit code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        click.echo(f"the night is recorded and could not be printed: {error}", err=True)

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +10,16 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.benchmark import Benchmark
+from harness.cli.document import document
 from harness.cli.found import asked_benchmark, benchmarks, find_recipe, recipes
 from harness.cli.options import Place
 from harness.cli.running import running
 from harness.discover import find_engine, suggestion
-from harness.errors import HarnessError, UsageError
+from harness.errors import DataError, HarnessError, UsageError
 from harness.hub import Served, checkpoint, local_checkpoint
 from harness.models import Known, find_model, recipe_named
 from harness.nightly.asking import Evaluation, Evaluations, choose_label, mark_tonight
-from harness.nightly.config import Asked, Nightly
+from harness.nightly.config import Asked, Nightly, drawn_apart
 from harness.nightly.history import History
 from harness.nightly.night import Over, RunnerOf, run_night
 from harness.nightly.notification import notify
@@ -109,9 +110,12 @@ def runners(work: Work, opened: ExitStack) -> RunnerOf:
     return runner_of
 
 
-def tests_of(work: Work, runner_of: RunnerOf) -> Evaluations:
+def tests_of(work: Work, history: History, runner_of: RunnerOf) -> Evaluations:
     """The tests of any night. Raises UsageError for whatever in the file names nothing."""
-    ready = [found(one, work, runner_of) for one in work.config.checkpoints]
+    known = {
+        one.checkpoint for night in history.nights(work.config.name) for one in night.results if one.complete
+    }
+    ready = [found(one, work, runner_of, one.called in known) for one in work.config.checkpoints]
 
     def tests(label: str) -> list[Evaluation]:
         return [
@@ -131,19 +135,23 @@ def tests_of(work: Work, runner_of: RunnerOf) -> Evaluations:
     return tests
 
 
-def found(asked: Asked, work: Work, runner_of: RunnerOf) -> Ready:
-    """One checkpoint of the file. What is not there tonight is missing; what never was is a UsageError."""
+def found(asked: Asked, work: Work, runner_of: RunnerOf, known: bool) -> Ready:
+    """One checkpoint of the file, `known` where an earlier night asked it.
+
+    What is not there tonight is missing; what never was, and is no path either, is a UsageError.
+    """
     engine = find_engine(asked.engine or ("remote" if asked.base_url else "vllm")).name
     ready = Ready(
         asked=asked,
         engine=engine,
         benchmarks=tuple(
-            asked_benchmark(text, asked.max_tokens, asked.temperature, {}) for text in asked.benchmarks
+            drawn_apart(asked_benchmark(text, asked.max_tokens, asked.temperature, {}))
+            for text in asked.benchmarks
         ),
         published=published_of(asked.claims) if asked.claims else {},
     )
     try:
-        model, system = checkpoint_of(asked, engine, work, runner_of)
+        model, system = checkpoint_of(asked, engine, work, runner_of, known)
     except UsageError:
         raise
     except HarnessError as error:
@@ -151,7 +159,9 @@ def found(asked: Asked, work: Work, runner_of: RunnerOf) -> Ready:
     return replace(ready, model=model, system=system if asked.system is None else asked.system)
 
 
-def checkpoint_of(asked: Asked, engine: str, work: Work, runner_of: RunnerOf) -> tuple[Stage, str | None]:
+def checkpoint_of(
+    asked: Asked, engine: str, work: Work, runner_of: RunnerOf, known: bool
+) -> tuple[Stage, str | None]:
     """The checkpoint that `model` names, and the system prompt of its row where it is one."""
     runner = runner_of(asked.called)
     if engine in ("remote", "batch"):
@@ -159,6 +169,21 @@ def checkpoint_of(asked: Asked, engine: str, work: Work, runner_of: RunnerOf) ->
         if engine == "remote" and not url:
             raise UsageError(f"{asked.called}: the remote engine has no URL", 'Give base_url = "…".')
         return Served(name=asked.model, base_url=url or "files"), None
+    try:
+        return stored_checkpoint(asked, work, runner)
+    except UsageError as error:
+        if not (known or is_path(asked.model)):
+            raise
+        raise DataError(error.message, error.remedy) from error
+
+
+def is_path(model: str) -> bool:
+    """Whether a model can only be meant for a folder, which may be away tonight."""
+    return model.startswith(("/", ".", "~")) or model.count("/") > 1
+
+
+def stored_checkpoint(asked: Asked, work: Work, runner: Runner) -> tuple[Stage, str | None]:
+    """A checkpoint of this machine or of a hub. Raises UsageError where there is none."""
     folder = work.file.parent / Path(asked.model).expanduser()
     if folder.is_dir():
         return local_checkpoint(folder, source=asked.called), None
@@ -195,19 +220,42 @@ def published_of(text: str) -> dict[str, float]:
 def one_night(work: Work, history: History, wanted: str | None, again: bool) -> tuple[Over, list[str]]:
     """Asks, judges and records a night; then the page, the hook and what is old.
 
-    Returns what came of it, and what there is to say about the last three.
+    Returns what came of it, and what there is to say about the last three, which change no outcome.
     """
-    with alone(work), ExitStack() as opened:
-        runner_of = runners(work, opened)
-        tests = tests_of(work, runner_of)
-        label = choose_label(
-            history, work.config.name, tests, wanted=checked_label(wanted), again=again, now=time.time()
-        )
-        night = history.begin(work.config.name, label)
-        run = run_name(work.config.name, label)
-        over = run_night(runner_of, history, night, run, tests(label), work.config.gate)
-        told = afterwards(work, history, over)
+    over, told = None, []
+    try:
+        with alone(work), ExitStack() as opened:
+            history.claim(work.config.name, work.file)
+            runner_of = runners(work, opened)
+            tests = tests_of(work, history, runner_of)
+            label = label_of(work, history, tests, wanted, again)
+            night = history.begin(work.config.name, label)
+            run = run_name(work.config.name, label)
+            over = run_night(runner_of, history, night, run, tests(label), work.config.gate)
+            told = afterwards(work, history, over)
+    except Exception as error:
+        if over is None:
+            raise
+        told.append(f"stopping what was started failed, which changes no outcome: {error}")
     return over, told
+
+
+def label_of(work: Work, history: History, tests: Evaluations, wanted: str | None, again: bool) -> str:
+    """Which night this is. Its run shall never pass for a recipe's or for somebody's own, nor they for it."""
+
+    def taken(label: str) -> bool:
+        run = run_name(work.config.name, label)
+        return recipe_named(run, recipes()) is not None or (work.runs / run).exists()
+
+    return choose_label(
+        history,
+        work.config.name,
+        tests,
+        wanted=checked_label(wanted),
+        again=again,
+        now=time.time(),
+        taken=taken,
+    )
 
 
 def checked_label(wanted: str | None) -> str | None:
@@ -218,21 +266,43 @@ def checked_label(wanted: str | None) -> str | None:
 
 
 def afterwards(work: Work, history: History, over: Over) -> list[str]:
-    """Writes the page, tells the hook, removes what is old. What is worth saying about it."""
-    from reports.nightly import as_json
+    """Writes the page, tells the hook, removes what is old. What is worth saying about it.
+
+    The night is recorded: whatever breaks here is said and no more. The page comes first, since the hook is
+    told where it is.
+    """
+    from reports.nightly import as_told
     from reports.trend import write_trend
 
+    def page() -> Iterator[str]:
+        write_trend(work.page, work.config, history.nights(work.config.name))
+        yield f"trend: {work.page}"
+
+    def hook() -> list[str]:
+        return tell(work, over.outcome, over.night.label, as_told(over, str(work.page.resolve())))
+
+    def old() -> list[str]:
+        return removed(remove(work.store, going(work, history)), "removed")
+
+    return [*tried("the trend page", page), *tried("the notification", hook), *tried("the removal", old)]
+
+
+def tried(what: str, step: Callable[[], Iterable[str]]) -> list[str]:
+    """What a step has to say, or that it failed."""
+    try:
+        return list(step())
+    except Exception as error:  # noqa: BLE001  a recorded outcome outlives whatever follows it
+        return [f"{what} failed, which changes no outcome: {error}"]
+
+
+def going(work: Work, history: History) -> Removal:
+    """What is old by now."""
     nights = history.nights(work.config.name)
-    write_trend(work.page, work.config, nights)
-    told = [f"trend: {work.page}"]
-    document = as_json(over, str(work.page.resolve()))
-    told += tell(work, over.outcome, over.night.label, document)
-    gone = remove(work.store, planned(work.store, nights, work.config.history.keep_rows))
-    return told + removed(gone, "removed")
+    return planned(work.store, nights, work.config.history.keep_rows, time.time())
 
 
-def tell(work: Work, outcome: str, label: str, document: bytes) -> list[str]:
-    """Runs the hook where it wants to know. What went wrong with it."""
+def tell(work: Work, outcome: str, label: str, told: object) -> list[str]:
+    """Runs the hook where it wants to know, with one document. What went wrong with it."""
     hook = work.config.notify
     if not hook.command or outcome not in hook.on:
         return []
@@ -241,7 +311,7 @@ def tell(work: Work, outcome: str, label: str, document: bytes) -> list[str]:
         "HARNESS_NIGHT": label,
         "HARNESS_PAGE": str(work.page.resolve()),
     }
-    wrong = notify(hook, document, environment, work.file.parent.resolve())
+    wrong = notify(hook, document(told).encode(), environment, work.file.parent.resolve())
     return [wrong] if wrong else []
 
 
@@ -256,10 +326,8 @@ def dry_run(work: Work, history: History, wanted: str | None, again: bool) -> It
     """What a night would ask, and what would be removed after it."""
     with ExitStack() as opened:
         runner_of = runners(work, opened)
-        tests = tests_of(work, runner_of)
-        label = choose_label(
-            history, work.config.name, tests, wanted=checked_label(wanted), again=again, now=time.time()
-        )
+        tests = tests_of(work, history, runner_of)
+        label = label_of(work, history, tests, wanted, again)
         yield f"night {label}, run {run_name(work.config.name, label)}, nothing is asked now:"
         store = work.store
         for test in tests(label):
@@ -268,5 +336,4 @@ def dry_run(work: Work, history: History, wanted: str | None, again: bool) -> It
             else:
                 draws, there = test.mark.asked.drawn.draws, store.rows(test.mark.asked)
                 yield f"  {test.line}: {draws} draws a question, {there:,} responses there ({test.mark.key})"
-        going = planned(store, history.nights(work.config.name), work.config.history.keep_rows)
-        yield from removed(going, "would remove") or ["nothing would be removed"]
+        yield from removed(going(work, history), "would remove") or ["nothing would be removed"]

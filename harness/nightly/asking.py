@@ -80,34 +80,56 @@ def digest_of(setting: dict[str, Any]) -> str:
 
 
 def choose_label(
-    history: History, name: str, tests: Evaluations, *, wanted: str | None, again: bool, now: float
+    history: History,
+    name: str,
+    tests: Evaluations,
+    *,
+    wanted: str | None,
+    again: bool,
+    now: float,
+    taken: Callable[[str], bool] = lambda label: False,
 ) -> str:
     """Which night this is: the one asked for, one that was killed, tonight's, or another of today's.
 
-    A complete result is never replaced by one of another checkpoint or with other settings: then this is
-    another night. Raises UsageError where the night asked for is such a one.
+    A complete result is never replaced by one of another checkpoint or with other settings, nor does a night
+    lose one: then this is another night. So it is where a clock that went back makes an old night's name
+    today's, and where the name that a night would have is `taken` by what is no night. Raises UsageError
+    where the night asked for is such a one.
     """
     nights = {night.label: night for night in history.nights(name)}
     if wanted:
+        if wanted not in nights and taken(wanted):
+            raise UsageError(
+                f"the run of night {wanted} would have the name of another run or recipe",
+                "Give another --night, or none.",
+            )
         if conflict := conflicting(nights.get(wanted), tests(wanted)):
             raise UsageError(
-                f"night {wanted} is recorded, with another checkpoint or setting of {conflict}",
+                f"night {wanted} is recorded, with {conflict}",
                 "Its result stands. Give another --night, or none.",
             )
         return wanted
-    begun = [night for night in nights.values() if night.finished is None and now - night.began < RESUMED]
+    begun = [one for one in nights.values() if one.finished is None and 0 <= now - one.began < RESUMED]
     if begun and not again:
         return begun[-1].label
+    anew = again or any(night.began > now for night in nights.values())
     today = datetime.fromtimestamp(now, UTC).date().isoformat()
     label, number = today, 1
-    while label in nights and (again or conflicting(nights[label], tests(label))):
+    while (anew or conflicting(nights[label], tests(label))) if label in nights else taken(label):
         number += 1
         label = f"{today}.{number}"
     return label
 
 
 def conflicting(night: Night | None, tests: Sequence[Evaluation]) -> str:
-    """The first line that the night holds complete and that these tests would ask otherwise."""
-    marks = {test.line: test.mark.key for test in tests if test.mark is not None}
-    held = night.results if night is not None else ()
-    return next((one.line for one in held if one.complete and marks.get(one.line, one.mark) != one.mark), "")
+    """What the night holds complete and these tests would ask otherwise, or not at all. Else nothing."""
+    own = {test.line: test for test in tests}
+    for one in night.results if night is not None else ():
+        if not one.complete:
+            continue
+        if one.line not in own:
+            return f"{one.line}, which is not asked now"
+        mark = own[one.line].mark
+        if mark is not None and mark.key != one.mark:
+            return f"another checkpoint or setting of {one.line}"
+    return ""

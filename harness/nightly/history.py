@@ -5,6 +5,7 @@ counted; only that it began, which is how the next call knows it for the same ni
 kept for ever (a year of AIME24 and GPQA-Diamond is some 5 MB); the responses themselves are not here.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 from harness.files import UNREADABLE
 from harness.nightly.gate import Baseline, Judged, Outcome, settled
 
@@ -41,6 +42,7 @@ CREATE TABLE accepted (
   checkpoint TEXT NOT NULL, benchmark TEXT NOT NULL, since INTEGER NOT NULL, up_to INTEGER NOT NULL,
   at REAL NOT NULL);
 """
+SOURCES = "CREATE TABLE IF NOT EXISTS source (name TEXT PRIMARY KEY, file TEXT NOT NULL)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,23 +132,39 @@ Concluded = tuple[Result, Sequence[Counted], Mapping[str, Any]]
 class History:
     """The file. Every method is one transaction; another process's is waited for."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens the file, or makes it. Raises DataError where it is none of ours."""
+    def __init__(self, path: Path, wait: float = WAIT) -> None:
+        """Opens the file, or makes it. Raises DataError where it is none of ours, cannot be made, or is held
+        by another process for longer than `wait` seconds."""
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.connection = sqlite3.connect(path, timeout=wait, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise DataError(
+                f"{path} cannot be opened as a history: {error}",
+                "Make it a place where a file can be written, or give another [history] path.",
+            ) from error
         try:
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA foreign_keys = ON")
             self.prepare()
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             self.connection.close()
-            raise DataError(
-                f"{path} cannot be read as a history: {error}", "Restore it, or move it away to begin anew."
-            ) from error
+            raise self.unreadable(error) from error
+
+    def unreadable(self, error: sqlite3.Error) -> DataError:
+        """What to tell of a file that SQLite cannot use: it may only be busy."""
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            return DataError(
+                f"another process holds {self.path}", "Nothing is wrong with it: run the same command again."
+            )
+        return DataError(
+            f"{self.path} cannot be read as a history: {error}", "Restore it, or move it away to begin anew."
+        )
 
     def prepare(self) -> None:
         with self.transaction():
+            self.connection.execute(SOURCES)
             (version,) = self.connection.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 for statement in TABLES.split(";\n"):
@@ -160,7 +178,10 @@ class History:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise self.unreadable(error) from error
         try:
             yield
         except BaseException:
@@ -172,6 +193,22 @@ class History:
         self.connection.close()
 
     # Nights ---------------------------------------------------------------------------------
+
+    def claim(self, name: str, file: Path) -> None:
+        """Notes which configuration the nights of a name are from, relative to the history: both may move.
+
+        Raises UsageError where another one, which is still there, has that name.
+        """
+        home = self.path.parent.resolve()
+        own = os.path.relpath(file.resolve(), home)
+        with self.transaction():
+            row = self.connection.execute("SELECT file FROM source WHERE name = ?", (name,)).fetchone()
+            if row and row[0] != own and (home / row[0]).is_file():
+                raise UsageError(
+                    f"the nights of {name!r} are those of another file: {(home / row[0]).resolve()}",
+                    f'Give {file} a name = "…" of its own.',
+                )
+            self.connection.execute("INSERT OR REPLACE INTO source VALUES (?, ?)", (name, own))
 
     def begin(self, name: str, label: str) -> Night:
         """The night of this label, which from now on has begun."""
@@ -191,9 +228,13 @@ class History:
         harness: str,
         results: Sequence[Concluded],
     ) -> None:
-        """Ends a night: its results, with their counts and settings, in place of earlier ones of it."""
+        """Ends a night: its results, with their counts and settings, in place of earlier ones of the same
+        lines. Those of other lines stay."""
         with self.transaction():
-            self.connection.execute("DELETE FROM result WHERE night = ?", (night.id,))
+            self.connection.executemany(
+                "DELETE FROM result WHERE night = ? AND checkpoint = ? AND benchmark = ?",
+                [(night.id, result.checkpoint, result.benchmark) for result, _, _ in results],
+            )
             for result, counted, setting in results:
                 self.connection.execute(
                     "INSERT OR IGNORE INTO setting VALUES (?, ?)",

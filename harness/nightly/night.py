@@ -42,7 +42,8 @@ def run_night(
     `runner_of` gives the runner that asks a checkpoint, by its name. Raises UsageError for names that mean
     nothing, and BatchPending while a provider works; the night is then still open.
     """
-    kept = {one.line: one for one in night.results if one.complete}
+    lines = {test.line for test in tests}
+    kept = {one.line: one for one in night.results if one.complete and one.line in lines}
     left = [test for test in tests if test.line not in kept]
     store = runner_of(tests[0].checkpoint).store
     there = responses(store, left)
@@ -56,12 +57,13 @@ def run_night(
         for test in tests
     ]
     outcome = worst([result.judged.outcome for result, _, _ in found])
+    asked = responses(store, left) - there
     history.record(night, outcome, version("dasd-harness"), found)
     return Over(
         night=night,
         outcome=outcome,
         results=tuple(result for result, _, _ in found),
-        asked=responses(store, left) - there,
+        asked=asked,
         there=there + sum(one.responses for one in kept.values()),
     )
 

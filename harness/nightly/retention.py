@@ -7,13 +7,14 @@ holds, is never removed, nor anything that a process is building.
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from harness.nightly.asking import RESUMED, night_seed
 from harness.nightly.history import Night
 from harness.store import RunStore
 
@@ -33,25 +34,34 @@ def run_name(name: str, label: str) -> str:
     return f"{name}-{label}"
 
 
-def planned(store: RunStore, nights: Sequence[Night], keep: int) -> Removal:
+def planned(store: RunStore, nights: Sequence[Night], keep: int, now: float) -> Removal:
     """What would be removed with the responses of the last `keep` nights kept, and of the last that passed.
 
-    Nights under way, and those that were killed since, keep theirs.
+    A night that was killed keeps its own while the next call would continue it, and until it is older than
+    all of those.
     """
     finished = [night for night in nights if night.finished is not None]
-    kept = {night.id for night in finished[-keep:]}
+    last = finished[-keep:]
+    kept = {night.id for night in last}
     kept |= {night.id for night in [one for one in finished if one.outcome == "pass"][-1:]}
     old = [night for night in finished if night.id not in kept]
-    runs = [store.root / run_name(night.name, night.label) for night in old]
-    there = tuple(run for run in runs if run.is_dir())
-    return Removal(runs=there, stages=tuple(sorted(only_theirs(store, there))))
+    old += [
+        night
+        for night in nights
+        if night.finished is None and now - night.began >= RESUMED and last and night.id < last[0].id
+    ]
+    runs = {store.root / run_name(night.name, night.label): night for night in old}
+    there = {run: night for run, night in runs.items() if run.is_dir()}
+    seeds = {night_seed(night.name, night.label) for night in there.values()}
+    return Removal(runs=tuple(there), stages=tuple(sorted(only_theirs(store, there, seeds))))
 
 
-def only_theirs(store: RunStore, runs: Iterable[Path]) -> set[str]:
-    """The evaluations that these runs lead to, and nothing else does."""
+def only_theirs(store: RunStore, runs: Iterable[Path], seeds: Collection[int]) -> set[str]:
+    """The evaluations that these runs lead to, or began with these seeds, and that nothing else leads to."""
     own = {key for run in runs for key in linked(run)}
+    own |= {path.name for path in store.stages.glob("ask-*") if seed_of(path) in seeds}
     asked = {key for mark in own for key in reads(store.stages / mark)}
-    models = {key for ask in asked for key in reads(store.stages / ask) if is_copy(store.stages / key)}
+    models = {key for ask in own | asked for key in reads(store.stages / ask) if is_copy(store.stages / key)}
     going = {key for key in own | asked | models if key.startswith(KINDS)}
     gone = {run.resolve() for run in runs}
     for run in store.root.iterdir() if store.root.is_dir() else ():
@@ -81,11 +91,23 @@ def linked(run: Path) -> Iterator[str]:
 
 def reads(stage: Path) -> set[str]:
     """The keys that a stage's identity names: what it reads. Empty for what is no stage's directory."""
+    return set(texts(identity_of(stage)))
+
+
+def seed_of(ask: Path) -> int | None:
+    """The seed of an evaluation. It tells the night also of an unfinished one, to which no link leads."""
+    match identity_of(ask):
+        case {"sampling": {"seed": int(seed)}}:
+            return seed
+    return None
+
+
+def identity_of(stage: Path) -> object:
     try:
-        identity = json.loads((stage / "identity.json").read_bytes())
+        found: object = json.loads((stage / "identity.json").read_bytes())
     except (OSError, ValueError):
-        return set()
-    return set(texts(identity))
+        return None
+    return found
 
 
 def texts(value: object) -> Iterator[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from harness.nightly.config import Asked, Gate, Nightly
 from harness.nightly.history import Flip, Night
+from reports.nightly import JUDGED, cells
 from reports.trend import write_trend
 from tests.nightly_history import NAME, made_history
 
@@ -58,6 +59,16 @@ def test_the_page_shows_each_line_its_gate_and_the_published_value_that_it_does_
     parser = Balanced()
     parser.feed(text)
     assert parser.open == []
+
+
+def test_both_tables_of_the_page_have_what_the_terminal_has(tmp_path: Path, nights: list[Night]) -> None:
+    text = page(tmp_path, nights)
+    head = "".join(f'<th scope="col">{name}</th>\n' for name in JUDGED)
+    assert head in text
+    assert head.replace("\n", "") in text
+    for result in nights[-1].results:
+        for cell in cells(JUDGED, result)[1:]:
+            assert text.count(f"<td>{cell}</td>") >= 2
 
 
 def test_the_page_asks_no_network_and_is_the_same_each_time(tmp_path: Path, nights: list[Night]) -> None:
