@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.evaluate import PROMPT, Ask, Mark
+from harness.asking import PROMPT
+from harness.evaluate import Ask, Mark
 from harness.hub import UNPINNED, Lock
 from harness.preflight import FILE as PREFLIGHT
 from harness.recipe import Recipe
-from harness.runs import Stored, commands_of
+from harness.runs import Stored, commands_behind
 from harness.session import SESSION
 from harness.stage import Json, Stage, ordered
-from harness.store import RunStore, readable
+from harness.store import RunStore
 from reports.discreet import command_line, discreet
+from reports.names import names_of
 from reports.page import Cell, Section
 from reports.plots import clean
 from reports.stage_facts import load
@@ -27,6 +29,7 @@ PLACE = (
     "Add --machine, --data and --runs as they are on your machine. What is finished is not done again: give "
     "--runs an empty folder to do everything afresh."
 )
+ADDRESS = " URL stands for the address of the server, which no page tells."
 
 
 def provenance_sections(
@@ -35,7 +38,7 @@ def provenance_sections(
     """Every section of this part of the page, each where there is something to say."""
     stages = ordered(list(labels.values()))
     done = [stage for stage in stages if store.state(stage) == "done"]
-    names = readable(dict(labels))
+    names = names_of(labels)
     yield command_section(store, recipe, sensitive)
     for section in (
         pins_section(stages, names, commits(store, done, Lock())),
@@ -54,16 +57,28 @@ def provenance_sections(
 
 def command_section(store: RunStore, recipe: Recipe, sensitive: bool) -> Section:
     """The commands that made this page, one a line."""
-    commands = list(recipe.commands or commands_of(store, recipe.name))
+    commands = list(commands_behind(store, recipe))
     if not commands and not any(isinstance(row.model, Stored) for row in recipe.models.values()):
-        commands = [("harness", "reproduce", recipe.name)]
+        commands = [reproduction(recipe)]
     told = [command_line(map(discreet, command)) for command in commands]
     if told and sensitive:
         told.append(command_line(("harness", "report", recipe.name, "--sensitivity")))
-    note = PLACE if told else "The version of the harness that made this run did not write its command down."
+    served = any("--base-url" in line for line in told)
+    note = (
+        PLACE + ADDRESS * served
+        if told
+        else "The version of the harness that made this run did not write its command down."
+    )
     return Section(
         title="The command that reproduces this page", note=note, copyable="\n".join(told), group="provenance"
     )
+
+
+def reproduction(recipe: Recipe) -> tuple[str, ...]:
+    """The command that makes a recipe's run: from which entry, and on which engine where it has several."""
+    name, _, entry = recipe.name.partition("-from-")
+    way_in = ("--from", entry) if entry else ()
+    return ("harness", "reproduce", name, *way_in, *(("--engine", recipe.engine) if recipe.make else ()))
 
 
 # Pins and hashes ----------------------------------------------------------------------------
@@ -243,28 +258,39 @@ def several(names: Sequence[str], shown: int = 4) -> str:
 # Prompts ------------------------------------------------------------------------------------
 
 
+UNTOLD = "Not recorded: whoever asked was an earlier version of the harness, which kept no prompt"
+UNSHOWN = ", or its authors ask that its texts are not spread and no placeholders stand for them"
+
+
 def prompt_sections(store: RunStore, labels: Mapping[str, Stage]) -> Iterator[Section]:
     """The prompt of each benchmark as it was sent: once for all rows that were sent the same.
 
     It is that of the first question; of a gated benchmark with placeholders for its texts
-    (`Benchmark.public`).
+    (`Benchmark.public`). Where nobody kept it, that is said.
     """
     found: dict[tuple[str, str], list[tuple[str, Ask]]] = {}
     for label, mark in labels.items():
-        if isinstance(mark, Mark) and (store.path(mark.asked) / PROMPT).exists():
+        if isinstance(mark, Mark) and (text := recorded(store, mark.asked)) is not None:
             _, row, benchmark = label.split("/")
-            text = prompt_text(load(store.path(mark.asked) / PROMPT))
             found.setdefault((benchmark, text), []).append((row, mark.asked))
     for (benchmark, text), own in found.items():
         rows = list(dict.fromkeys(row for row, _ in own))
         asked = own[0][1]
         yield Section(
             title=f"Prompt of {benchmark}, as sent to {', '.join(rows)}",
-            note=prompt_note(store, asked),
+            note=prompt_note(store, asked) if text else f"{UNTOLD}{UNSHOWN * asked.benchmark.gated}.",
             copyable=text,
             group="provenance",
             folded=True,
         )
+
+
+def recorded(store: RunStore, asked: Ask) -> str | None:
+    """The prompt that was kept; nothing where a finished evaluation kept none, None before it has begun."""
+    file = store.path(asked) / PROMPT
+    if file.exists():
+        return prompt_text(load(file))
+    return "" if store.state(asked) == "done" else None
 
 
 def prompt_text(told: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from harness.cli.running import running, show_report
 
 @click.command()
 @click.argument("run", shell_complete=completing.run)
-@click.option("--engine", shell_complete=completing.engine, help="Engine instead of the recipe's.")
+@click.option("--engine", shell_complete=completing.engine, help="Engine instead of that of the run.")
 @click.option("--sensitivity", is_flag=True, help="Try every other reading that stored answers allow.")
 @json_option
 @place_options

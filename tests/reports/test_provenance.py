@@ -13,6 +13,7 @@ from benchmarks.aime import aime24
 from benchmarks.gpqa import gpqa_diamond
 from benchmarks.micro import micro_code, micro_math
 from harness.cli import cli
+from harness.cli.found import find_recipe
 from harness.cli.invoked import invoked
 from harness.endpoint import Endpoint
 from harness.evaluate import Ask, Mark
@@ -57,6 +58,13 @@ GATED = Question(
         (f"{Path.home()}stead/x", f"{Path.home()}stead/x"),
         ("org/name@0123abc", "org/name@0123abc"),
         ("--max-tokens 8192", "--max-tokens 8192"),
+        (f"HF_TOKEN={SECRET} python", "HF_TOKEN=… python"),
+        (f"max_tokens=5 api_key='{SECRET} x', seed=7", "max_tokens=5 api_key=…, seed=7"),
+        (f'{{"api_key": "{SECRET}", "seed": 7}}', '{"api_key": …, "seed": 7}'),
+        (f"Authorization: Basic {SECRET}", "Authorization: Basic …"),
+        (f"a header Bearer {SECRET}.x/y=", "a header Bearer …"),
+        (f"said {SECRET}", "said …"),
+        ("the bearer of news; a token, a key: both", "the bearer of news; a token, a key: both"),
     ],
 )
 def test_keys_addresses_and_homes_are_left_out(text: str, told: str) -> None:
@@ -68,6 +76,14 @@ def test_a_command_line_is_read_by_a_shell_as_it_was_meant() -> None:
     line = command_line(words)
     assert shlex.split(line) == list(words)
     assert "~/'my models/x'" in line
+
+
+def test_no_command_tells_where_a_server_stands() -> None:
+    inner = f"http://inner.corp:8000/{SECRET}/v1"
+    assert (
+        command_line(["harness", "evaluate", "m", "--base-url", inner]) == "harness evaluate m --base-url URL"
+    )
+    assert command_line([f"--base-url={inner}", "--limit", "5"]) == "--base-url=URL --limit 5"
 
 
 def test_a_commands_words_are_those_that_were_given() -> None:
@@ -82,7 +98,7 @@ def test_a_commands_words_are_those_that_were_given() -> None:
         told = invoked()
     assert told == (
         "harness", "evaluate", "tiny", "--benchmark", "micro_math:8", "--benchmark", "micro_code",
-        "--base-url", "http://host/v1", "--limit", "5", "--set", "seconds=30", "--until-resolved",
+        "--base-url", "URL", "--limit", "5", "--set", "seconds=30", "--until-resolved",
     )  # fmt: skip
 
 
@@ -152,6 +168,40 @@ def test_rows_that_were_sent_the_same_share_a_prompt(tmp_path: Path) -> None:
     shared, alone = prompt_sections(store, labels)
     assert "base, final" in shared.title
     assert alone.copyable == "<|im_start|>system\nBe brief."
+
+
+def test_a_prompt_that_nobody_kept_is_said_to_be_missing(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    mark = marked(store, SENT)
+    (store.path(mark.asked) / "prompt.json").unlink()
+    (section,) = prompt_sections(store, {"eval/final/micro_math": mark})
+    assert (section.title, section.copyable) == ("Prompt of micro_math, as sent to final", "")
+    assert section.note.startswith("Not recorded: ")
+    assert section.note.endswith("which kept no prompt.")
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "entry", "words"),
+    [
+        ("dasd-micro", "transformers", None, "dasd-micro --engine transformers"),
+        ("dasd-4b", None, "data", "dasd-4b --from data --engine vllm"),
+    ],
+)
+def test_a_recipes_command_names_its_engine_and_entry(
+    tmp_path: Path, name: str, engine: str | None, entry: str | None, words: str
+) -> None:
+    section = next(iter(provenance_sections(RunStore(tmp_path), find_recipe(name, engine, entry), {})))
+    assert section.copyable == f"harness reproduce {words}"
+
+
+def test_the_command_of_a_run_on_another_engine_is_not_that_of_the_page(tmp_path: Path) -> None:
+    store, made = RunStore(tmp_path), find_recipe("dasd-micro")
+    write_recipe(store, replace(made, commands=(("harness", "reproduce", "dasd-micro"),)))
+    write_recipe(store, find_recipe("dasd-micro", "transformers"))
+    assert commands_of(store, "dasd-micro") == ()
 
 
 # Pins
@@ -299,8 +349,10 @@ def test_the_page_has_the_command_that_made_it(told: tuple[Path, dict[str, Any],
     runs, report, endpoint = told
     section = sections(report)["The command that reproduces this page"]
     words = shlex.split(section["copyable"])
+    assert endpoint.base_url not in (runs / "tiny" / "recipe.json").read_text()
+    assert "URL stands for the address of the server" in section["note"]
     assert words == [
-        "harness", "evaluate", "tiny", "--benchmark", "micro_math:2", "--base-url", endpoint.base_url,
+        "harness", "evaluate", "tiny", "--benchmark", "micro_math:2", "--base-url", "URL",
         "--system", "Be brief.", "--claims", "dasd-micro/final",
     ]  # fmt: skip
     store = RunStore(runs)
