@@ -130,6 +130,11 @@ def test_a_run_is_found_again_on_the_engine_that_it_was_made_on(place: tuple[Run
     assert {label: stage.key for label, stage in labels.items()} == {
         label: stage.key for label, stage in made.labels().items()
     }
+    with pytest.raises(UsageError, match="nothing of dasd-micro is measured on sglang"):
+        find_run(store, "dasd-micro", "sglang")
+    mark = find_recipe("dasd-micro", "sglang").marks()["eval/base/micro_math"]
+    store.path(mark).mkdir(parents=True)
+    write_json(store.path(mark) / "stage.json", {})
     assert find_run(store, "dasd-micro", "sglang")[0].engine == "sglang"
 
 

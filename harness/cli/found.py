@@ -48,7 +48,8 @@ def find_run(store: "RunStore", name: str, engine: str | None) -> "tuple[Recipe,
     """A recipe with its stages, or a run that only its folder knows. Raises UsageError for neither.
 
     A recipe may be named in its form from another entry (`dasd-4b-from-data`). Without `engine` it is that
-    of the engine which the run was last made or reported on, else the recipe's own.
+    of the engine which the run was last made or reported on, else the recipe's own; on another one something
+    has to be measured, for the page of the run is written over.
     """
     from harness.discover import suggestion
     from harness.models import recipe_named
@@ -56,7 +57,14 @@ def find_run(store: "RunStore", name: str, engine: str | None) -> "tuple[Recipe,
 
     known = recipes()
     if (found := recipe_named(name, known)) is not None:
-        found = on_engine(found, engine or told_recipe(store.root / name).engine or found.engine)
+        before = told_recipe(store.root / name).engine
+        found = on_engine(found, engine or before or found.engine)
+        if before not in ("", found.engine) and all(
+            store.state(one) != "done" for one in found.marks().values()
+        ):
+            raise UsageError(
+                f"nothing of {name} is measured on {found.engine}", f"It was on {before}: leave --engine out."
+            )
         return found, found.labels()
     if engine:
         raise UsageError(f"unknown recipe {name!r}. {suggestion(name, known)}")
