@@ -225,15 +225,15 @@ def one_night(work: Work, history: History, wanted: str | None, again: bool) -> 
     over, told = None, []
     try:
         with alone(work), ExitStack() as opened:
-            history.claim(work.config.name, work.file)
             runner_of = runners(work, opened)
             tests = tests_of(work, history, runner_of)
             label = label_of(work, history, tests, wanted, again)
+            history.claim(work.config.name, work.file)
             night = history.begin(work.config.name, label)
             run = run_name(work.config.name, label)
             over = run_night(runner_of, history, night, run, tests(label), work.config.gate)
             told = afterwards(work, history, over)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the latter is rich's, where a pipe is closed
         if over is None:
             raise
         told.append(f"stopping what was started failed, which changes no outcome: {error}")

@@ -13,7 +13,7 @@ import pytest
 from docs.hooks import every_command
 from harness.batch import BatchPending
 from harness.errors import HarnessError, UsageError
-from harness.nightly import EXIT_CODES
+from harness.nightly.gate import EXIT_CODES
 from tests.docs.follow import ROOT
 
 FOREIGN = re.compile(r"^\s*(?:https?:)?//", re.IGNORECASE)
