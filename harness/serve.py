@@ -34,7 +34,7 @@ from harness.engines import OPENAI_PARAMETERS, Engine
 from harness.engines.remote import Remote
 from harness.errors import HarnessError, ServerError
 from harness.machine import Machine
-from harness.secrets import without_secrets
+from harness.secrets import declare, without_secrets
 from harness.stream import Uncounted
 from harness.types import Message, Sampling
 from harness.weights import trusting
@@ -400,6 +400,7 @@ def supervised(command: list[str], grace: float = GRACE) -> list[str]:
 def server_environment(engine: Engine, machine: Machine, mark: str) -> dict[str, str]:
     """The harness's environment without what would lead the server into our own packages, and without
     secrets: it reads a local folder and needs none. A foreign VLLM_API_KEY would even lock us out."""
+    declare(settings.api_key_env for settings in machine.engines.values())  # on a node, nobody else has
     kept = without_secrets(os.environ)
     for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
         kept.pop(name, None)
