@@ -277,6 +277,21 @@ def test_the_history_is_a_document_too(home: Path) -> None:
     assert nights[0]["results"][0]["benchmark"] == "micro_math"
 
 
+def test_a_pipe_that_somebody_closed_is_no_regression(tmp_path: Path) -> None:
+    configure(tmp_path, "http://127.0.0.1:9/v1")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*COMMAND, "nightly", "nightly.toml", "--show"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+        cwd=tmp_path,
+    )
+    os.close(writing)
+    assert done.returncode == 2, done.stderr
+
+
 def test_old_nights_lose_their_responses_but_for_those_that_others_link_to(home: Path, good: str) -> None:
     configure(home, good, "[history]\nkeep_rows = 2\n")
     (mark,) = (home / "runs" / "nightly-2" / "eval" / "tiny").iterdir()
