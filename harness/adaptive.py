@@ -9,7 +9,6 @@ them would be a fresh 5 % on the same draws. From then on every verdict of this 
 (`harness.sequential`), also that of all draws; after any other number of draws it is `inconclusive`.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import msgspec
 
 from harness.errors import UsageError
 from harness.evaluate import Mark, asked_counts
-from harness.files import write_json
+from harness.files import read_json, write_json
 from harness.rows import read_rows
 from harness.sequential import decided, judge_round, registered_for, rounds_of
 from harness.stage import Stage
@@ -197,10 +196,9 @@ def registered_otherwise(label: str, wanted: Rounds, kept: Rounds, file: Path) -
 def rounds_kept(run: Path) -> dict[str, Rounds]:
     """The registered rounds by label; none for a run that is not drawn until resolved."""
     try:
-        told: dict[str, list[int]] = json.loads((run / FILE).read_bytes())
+        return read_json(run / FILE, dict[str, tuple[int, ...]], "Restore it: it says what was registered.")
     except FileNotFoundError:
         return {}
-    return {label: tuple(own) for label, own in told.items()}
 
 
 def as_reached(store: RunStore, name: str, labels: Mapping[str, Stage]) -> dict[str, Stage]:

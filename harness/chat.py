@@ -14,7 +14,11 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.errors import DataError
+from harness.files import ANOTHER_COPY, read_object
 from harness.types import FinishReason, Message
+
+FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a template's own expressions raise."""
 
 OPEN = "<think>"
 CLOSE = "</think>"
@@ -70,23 +74,24 @@ class ChatTemplate:
             return compiled(self.source).render(
                 messages=plain, add_generation_prompt=add_generation_prompt, **self.tokens, **given
             )
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, *FAULTS) as error:
             raise DataError(f"the chat template refused the messages: {error}") from error
 
 
 def load_template(model: Path) -> ChatTemplate | None:
     """The chat template of a checkpoint folder; None where it has none (a base model).
 
-    Raises DataError where tokenizer_config.json is not JSON.
+    Raises DataError where tokenizer_config.json is no JSON object, or the template no text.
     """
     try:
-        config = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
+        config = read_object(model / "tokenizer_config.json")
     except FileNotFoundError:
         config = {}
-    except ValueError as error:
-        raise DataError(f"{model / 'tokenizer_config.json'}: {error}") from error
     file = model / "chat_template.jinja"
-    source = file.read_text(encoding="utf-8") if file.exists() else default_template(config)
+    try:
+        source = file.read_text(encoding="utf-8") if file.exists() else default_template(config)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no text: {error}", ANOTHER_COPY) from error
     if source is None:
         return None
     return ChatTemplate(source=source, tokens=special_tokens(config))
@@ -98,7 +103,8 @@ def default_template(config: dict[str, Any]) -> str | None:
         case str() as source:
             return source
         case list() as named:
-            return next((str(each["template"]) for each in named if each.get("name") == "default"), None)
+            tables = (each for each in named if isinstance(each, dict) and each.get("name") == "default")
+            return next((str(each["template"]) for each in tables if "template" in each), None)
     return None
 
 

@@ -1,9 +1,10 @@
 """Files that are either whole or absent: written aside, then renamed into place."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -11,6 +12,7 @@ from harness.errors import DataError
 
 T = TypeVar("T")
 
+ANOTHER_COPY = "Copy or download the checkpoint again."
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are not what they should be. Bad UTF-8 in a string is no MsgspecError,
 nor is nesting without end."""
@@ -57,6 +59,20 @@ def read_json(path: Path, kind: type[T], remedy: str) -> T:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except UNREADABLE as error:
         raise DataError(f"{path} cannot be understood: {error}", remedy) from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a checkpoint's file, in which NaN and Infinity may stand for numbers.
+
+    Raises DataError where it is none, and OSError where it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON: {error}", ANOTHER_COPY) from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} holds no JSON object", ANOTHER_COPY)
+    return found
 
 
 def write_json(path: Path, value: object) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from harness.chat import CLOSE, OPEN, ChatTemplate, load_template
 from harness.errors import DataError
+from harness.files import read_object
 from harness.types import Message, Sampling
 from harness.weights import is_program, remote_code
 
@@ -68,14 +69,11 @@ def checked_template(template: ChatTemplate, system: str) -> ChatTemplate:
 
 
 def configuration(model: Path, name: str) -> dict[str, Any]:
-    """A JSON file of a checkpoint; empty where there is none. Raises DataError where it is no JSON."""
+    """A JSON file of a checkpoint; empty where there is none. Raises DataError where it is no JSON object."""
     try:
-        found: dict[str, Any] = json.loads((model / name).read_bytes())
+        return read_object(model / name)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise DataError(f"{model / name}: {error}") from error
-    return found
 
 
 def context_of(model: Path) -> int:

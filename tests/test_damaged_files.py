@@ -10,14 +10,20 @@ import pytest
 
 from benchmarks.gpqa import read_rows as csv_rows
 from harness import places
+from harness.adaptive import FILE, rounds_kept
 from harness.answering import Response
 from harness.batch import COLLECTED, answers
+from harness.chat import ChatTemplate, load_template
 from harness.client import seconds_to_wait, understood
+from harness.engines import is_mixture
+from harness.engines.transformers import generation_config
+from harness.engines.vllm import context_length
 from harness.errors import DataError, HarnessError, ServerError, UsageError
 from harness.grading.code import verdict_of
 from harness.hub import Lock, read_jsonl
 from harness.machine import load_machine
 from harness.nightly.config import load_nightly
+from harness.preflight.model import configured
 from harness.rows import RowFile
 from harness.runs import RECIPE, commands_of, evaluations, order_of
 from harness.sandboxes import Limits, Program
@@ -26,6 +32,7 @@ from harness.session import check_session
 from harness.store import RunStore
 from harness.tokens import TokenFile, TokenIndex, encoded, header, tokens
 from harness.toml import LONGEST_LINE, table_in
+from harness.types import Message, Sampling
 from harness.unfinished import read_partial
 from harness.vocabulary import Vocabulary
 from pipeline.tables import present
@@ -243,3 +250,48 @@ def test_a_count_that_no_answer_has_is_no_completion(count: int) -> None:
     answer = {"model": "m", "choices": [{"text": "a"}], "usage": {"completion_tokens": count}}
     with pytest.raises(ServerError, match="no OpenAI completion"):
         understood(json.dumps(answer).encode(), ENDPOINT)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'"text"', DEEP, b"\xff\xfe", b'{"max_position_embeddings": "x"}']
+)
+def test_a_configuration_of_any_shape_is_told_or_passed_over(tmp_path: Path, content: bytes) -> None:
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+        (tmp_path / name).write_bytes(content)
+    assert not is_mixture(tmp_path)
+    assert configured(tmp_path) is None
+    if content.startswith(b"{"):
+        assert context_length(tmp_path) == 0
+        return
+    for read in (context_length, load_template):
+        with pytest.raises(DataError, match=r"config\.json"):
+            read(tmp_path)
+    with pytest.raises(DataError, match=r"generation_config\.json"):
+        generation_config(tmp_path / "generation_config.json", Sampling(temperature=1.0, max_tokens=1))
+
+
+def test_infinity_in_a_configuration_is_a_number(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(
+        '{"num_experts": 8, "x": Infinity, "max_position_embeddings": 4096}'
+    )
+    assert is_mixture(tmp_path)
+    assert context_length(tmp_path) == configured(tmp_path) == 4096
+
+
+@pytest.mark.parametrize("source", ["{{ 1 // 0 }}", "{{ messages[0] + 1 }}", "{{ [] | first | int + none }}"])
+def test_a_template_whose_own_expressions_fail_refuses_the_messages(source: str) -> None:
+    with pytest.raises(DataError, match="refused the messages"):
+        ChatTemplate(source=source).render((Message(role="user", content="?"),))
+
+
+def test_a_template_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff{{ messages }}")
+    with pytest.raises(DataError, match="is no text"):
+        load_template(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 3}', b'{"a": ["x"]}', DEEP])
+def test_damaged_registered_rounds_are_never_taken_for_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(DataError, match=FILE):
+        rounds_kept(tmp_path)

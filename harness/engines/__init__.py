@@ -6,7 +6,6 @@ argument list and in what they honour, and in nothing else.
 
 import functools
 import itertools
-import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.container import in_image
-from harness.errors import ServerError
+from harness.errors import DataError, ServerError
+from harness.files import read_object
 from harness.hardware import ROOM, gpus_to_hold, hardware
 from harness.machine import Machine
 from harness.secrets import without_secrets
@@ -193,8 +193,8 @@ class Engine:
 def is_mixture(model: Path) -> bool:
     """Whether a checkpoint is a mixture of experts."""
     try:
-        config = json.loads((model / "config.json").read_bytes())
-    except (OSError, ValueError):
+        config = read_object(model / "config.json")
+    except (OSError, DataError):
         return False
     return any(config.get(name) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
 

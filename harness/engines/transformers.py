@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from harness.engines import OPENAI_PARAMETERS, Engine, Serving
 from harness.errors import ServerError
+from harness.files import read_object
 from harness.machine import Machine
 from harness.types import Sampling
 
@@ -98,7 +99,7 @@ class Transformers(Engine):
 
 def generation_config(file: Path, sampling: Sampling) -> dict[str, Any]:
     """The checkpoint's settings (end-of-text tokens above all) with the sampling replaced."""
-    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    found = read_object(file) if file.exists() else {}
     kept = {name: value for name, value in found.items() if name not in SAMPLING_KEYS}
     if sampling.temperature == 0:
         return {**kept, "do_sample": False}

@@ -7,13 +7,13 @@ checkpoint's generation_config.json changes the defaults. It serves several copi
 key it guards /v1 alone: /invocations answers anybody, so `vllm_gate.py` guards the rest.
 """
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.engines import STREAM_INTERVAL, Engine, Serving
+from harness.files import read_object
 from harness.machine import Machine
 
 GATE = Path(__file__).with_name("vllm_gate.py")
@@ -93,10 +93,10 @@ class Vllm(Engine):
 def context_length(model: Path) -> int:
     """Tokens of prompt and response together, as config.json says; 0 where it does not."""
     try:
-        config = json.loads((model / "config.json").read_bytes())
+        told = read_object(model / "config.json").get("max_position_embeddings", 0)
     except FileNotFoundError:
         return 0
-    return int(config.get("max_position_embeddings", 0))
+    return told if isinstance(told, int) else 0
 
 
 vllm = Vllm()

@@ -1,12 +1,13 @@
 """Which model answers, from which checkpoint, and whether its context holds what will be asked."""
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.endpoint import Endpoint
+from harness.errors import DataError
+from harness.files import read_object
 from harness.preflight.remedies import remedy
 from harness.preflight.report import Check, Outcome
 from harness.preflight.wanted import Wanted
@@ -138,10 +139,10 @@ async def context_of(wire: Wire) -> tuple[int | None, str]:
 def configured(folder: Path) -> int | None:
     """The context that a checkpoint's config.json gives, stretched where its rope is."""
     try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
+        config = read_object(folder / "config.json")
+        rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+        original = rope.get("original_max_position_embeddings") or 0
+        stretched = int(float(rope.get("factor") or 1.0) * original)
+        return max(int(config.get("max_position_embeddings") or 0), stretched) or None
+    except (OSError, DataError, TypeError, ValueError, AttributeError, OverflowError):
         return None
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    original = rope.get("original_max_position_embeddings") or 0
-    stretched = int(float(rope.get("factor") or 1.0) * original)
-    return max(int(config.get("max_position_embeddings") or 0), stretched) or None
