@@ -37,7 +37,8 @@ from pipeline.paper import SYSTEM
 from pipeline.recipes.dasd_micro import THRESHOLDS as MICRO
 from pipeline.sft import Sft
 from pipeline.tokenizer import StudentTokens, Tokenized
-from reports.assemble import drop_rows
+from reports.stage_facts import Facts
+from reports.stages import dropped_sections
 from tests.pipeline.labelled import made
 from tests.pipeline.rows import row
 
@@ -420,10 +421,11 @@ def test_the_report_counts_kept_and_dropped_of_all_by_domain_and_temperature(bui
             "dropped": {"no thinking": 2, "repeated phrase": 1},
         }
     ]
-    assert list(drop_rows({"filtered": filtered})) == [
-        ("filtered", "math", 1.0, "kept", 5, 8, "62.5%"),
-        ("filtered", "math", 1.0, "no thinking", 2, 8, "25.0%"),
-        ("filtered", "math", 1.0, "repeated phrase", 1, 8, "12.5%"),
+    [section] = dropped_sections(Facts(name="filtered", stage=STUDENT, path=filtered, state="done"))
+    assert section.rows == [
+        ["math", 1.0, "kept", 5, 8, "62.5%"],
+        ["math", 1.0, "no thinking", 2, 8, "25.0%"],
+        ["math", 1.0, "repeated phrase", 1, 8, "12.5%"],
     ]
 
 
