@@ -37,6 +37,8 @@ COLOURS = {
     SHARED: f"var(--shared, {SHARED})",
 }
 COLOUR_OF: dict[Class, str] = {"teacher": TEACHER, "student": STUDENT, "shared": SHARED}
+NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+"""What a label may hold, and an XML file may not."""
 STYLE: dict[str, Any] = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -374,7 +376,7 @@ def picture(
 
 def inline(written: bytes, name: str, title: str, description: str, hovers: Mapping[str, str]) -> str:
     """matplotlib's file as an element of a page: its colours, named for screen readers."""
-    document = minidom.parseString(written)  # noqa: S318  matplotlib wrote it a moment ago
+    document = minidom.parseString(NO_XML.sub("\ufffd", written.decode()))  # noqa: S318  matplotlib wrote it a moment ago
     root = document.documentElement
     assert root is not None
     for tag in ("metadata", "style"):

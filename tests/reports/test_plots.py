@@ -92,6 +92,12 @@ def test_text_of_a_model_stays_text(place: int) -> None:
     assert "\x00" not in picture.svg
 
 
+def test_control_characters_in_a_label_break_no_picture() -> None:
+    drawn = class_shares("c", "t", [Shares(label="a\x00\x1b[31m", teacher=0.5, shared=0.5, student=0)])
+    assert "\ufffd" in drawn.svg
+    assert "\x1b" not in drawn.svg
+
+
 def test_words_are_not_recoloured_and_dollars_are_no_formula() -> None:
     assert any("$\\frac{" in text and "#0072b2" in text for text in spoken(pictures()[1]))
 
