@@ -17,6 +17,7 @@ does, `width=400` is a telephone, `still=True` asks for less motion. The browser
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,6 +76,15 @@ def missing() -> str:
 
 
 needs_chromium = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+def until(page: Page, expression: str, seconds: float = 10.0) -> None:
+    """Waits until an expression is true. Playwright's own waiting evaluates words in the page, which the
+    policy of ours forbids."""
+    ends = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < ends, f"never true: {expression}"
+        page.wait_for_timeout(5)
 
 
 @dataclass(kw_only=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
+from playwright.sync_api import expect
 
 from benchmarks.micro import micro_code, micro_math
 from harness.benchmark import Benchmark
@@ -459,9 +460,9 @@ def test_everything_can_be_reached_by_keys_and_by_readers_of_the_screen(url: str
         assert page.locator("details.thinking").first.evaluate("one => one.open")
         assert view.accessibility() == []
         page.keyboard.press("j")
-        page.wait_for_function("document.title.includes('draw 2')")
+        expect(page).to_have_title(re.compile("draw 2"))
         page.keyboard.press("ArrowLeft")
-        page.wait_for_function("document.title.includes('draw 1')")
+        expect(page).to_have_title(re.compile("draw 1"))
         page.keyboard.press("Escape")
         page.wait_for_url(url + "/")
         page.keyboard.press("/")
