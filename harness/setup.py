@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -222,11 +223,17 @@ def lock_of(reports: list[Path]) -> str:
         for each in json.loads(report.read_bytes())["install"]:
             told = each["metadata"]
             name, version = told["name"].lower().replace("_", "-"), told["version"]
-            digest = each["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
+            digest = digest_of(each["download_info"].get("archive_info", {}))
             lines[name] = f"{name}=={version}" + (f" --hash=sha256:{digest}" if digest else "")
     return "\n".join(
         ["# What was installed, by pip's own report.", *(lines[name] for name in sorted(lines)), ""]
     )
+
+
+def digest_of(archive: dict[str, Any]) -> str:
+    """The SHA-256 of an installed file; of one that lies on this machine pip before 23.1 tells it as `hash`."""
+    kind, _, older = str(archive.get("hash", "")).partition("=")
+    return str(archive.get("hashes", {}).get("sha256") or (older if kind == "sha256" else ""))
 
 
 def step(command: list[str], name: str, log: Path, say: Say) -> None:
