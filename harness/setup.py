@@ -231,7 +231,7 @@ def lock_of(reports: list[Path]) -> str:
 
 
 def digest_of(archive: dict[str, Any]) -> str:
-    """The SHA-256 of an installed file; of one that lies on this machine pip before 23.1 tells it as `hash`."""
+    """The SHA-256 of an installed file; of a local one, pip before 23.1 tells it as `hash` alone."""
     kind, _, older = str(archive.get("hash", "")).partition("=")
     return str(archive.get("hashes", {}).get("sha256") or (older if kind == "sha256" else ""))
 
