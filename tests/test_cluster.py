@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -131,6 +132,8 @@ def test_a_lost_node_costs_its_unfinished_requests_and_one_that_comes_is_taken(
             for number, each in enumerate(asked):
                 if number == 60:
                     nodes.nodes[-1].kill()
+                elif number > 60 and not any("a server is lost" in text for text in said):
+                    time.sleep(0.1)  # on a busy machine a raylet is missed late: work must be left until then
                 yield each
 
         generate(killing(), endpoint, rows, pace=Pace(requests=8), say=said.append)  # type: ignore[arg-type]
