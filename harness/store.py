@@ -203,7 +203,7 @@ class RunStore:
             if self.state(stage) == "done":
                 return path
             path.mkdir(parents=True, exist_ok=True)
-            resumed, before = begun(path), row_count(path)
+            resumed = begun(path)
             write_json(path / IDENTITY, stage.identity)
             where, started = workplace(context.machine), time.time()
             stage.run(path, context)
@@ -215,7 +215,6 @@ class RunStore:
                     "inputs": [read.key for read in stage.inputs],
                     "seconds": round(time.time() - started, 3),
                     "rows": row_count(path),
-                    "rows_before": before or 0,
                     "resumed": resumed,
                     "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                     "workplace": where,

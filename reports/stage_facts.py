@@ -104,7 +104,7 @@ def told(store: RunStore, stage: Stage, name: str, estimator: Estimator) -> Fact
         tokens_out=tokens_out,
         seconds=manifest.get("seconds"),
         finished=manifest.get("finished", ""),
-        continued=bool(manifest.get("resumed") or manifest.get("rows_before")) or adopted(path),
+        continued=manifest.get("resumed", False) or adopted(path),
         workplace=manifest.get("workplace", {}),
     )
 

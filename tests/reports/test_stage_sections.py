@@ -56,7 +56,7 @@ SECONDS = 7200.0
 def finish(store: RunStore, stage: Stage, rows: int | None = None, **more: Any) -> Path:
     folder = store.path(stage)
     folder.mkdir(parents=True)
-    manifest = {"seconds": SECONDS, "rows": rows, "rows_before": 0, "finished": "2026-01-01T00:00:00Z"}
+    manifest = {"seconds": SECONDS, "rows": rows, "resumed": False, "finished": "2026-01-01T00:00:00Z"}
     write_json(folder / MANIFEST, {**manifest, "workplace": GPUS, **more})
     return folder
 
@@ -158,7 +158,7 @@ def test_a_server_of_somebody_else_costs_no_hours_of_ours(store: RunStore) -> No
 
 def test_a_continued_stage_has_a_least_time_and_no_speed(store: RunStore) -> None:
     assert "≥" not in section(store, "All stages").note
-    rewritten(store, SAMPLE, rows_before=3)
+    rewritten(store, SAMPLE, resumed=True)
     told = section(store, "All stages")
     assert lines(told)["02-sampled"]["wall time"] == "≥ 2 h 0 min"
     assert lines(told)["02-sampled"]["tokens/s"] is None
