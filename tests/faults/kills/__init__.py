@@ -1,0 +1,1 @@
+"""Kills: SIGKILL and SIGTERM at random moments of commands at work."""
