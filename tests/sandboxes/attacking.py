@@ -13,18 +13,17 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from harness.errors import HarnessError
 from harness.grading.code import CodeTest, CodeVerdict, grade_program
 from harness.sandboxes import Accept, Execution, Limits, Outcome, Program, Sandbox, accept_all
 from tests.sandboxes import traps
 from tests.sandboxes.traps import Traps
+from tests.tally import Ending
 
 ATTACKS = Path(__file__).parent / "attacks"
 LOOK = Path(__file__).parent / "look.py"
-Ending = Literal["survived", "lost", "wrongly graded", "escaped"]
-ENDINGS: tuple[Ending, ...] = get_args(Ending)
 QUICK = Limits(seconds=5)
 JUDGE_MEMORY = 400 * 2**20
 """Bytes that the harness may grow by while it judges one program, whatever that prints."""
