@@ -184,12 +184,14 @@ class Pricing:
         )
 
     def hours(self, stage: Stage, work: Work, state: State) -> Hours | None:
-        """What a finished stage took of all devices of this machine; what another one will take."""
-        if state == "done" and work.kind in COMPUTING:
+        """What a finished stage took of all devices of this machine; what another one will take, or took
+        that was begun more than once: of such a stage only the last start was timed."""
+        told = self.store.manifest(stage) if state == "done" and work.kind in COMPUTING else {}
+        if told and not told.get("resumed"):
             nodes = self.machine.training.nodes if work.kind == "train" else 1
-            devices, seconds = nodes * max(1, self.machine.gpus), self.store.manifest(stage)["seconds"]
+            devices = nodes * max(1, self.machine.gpus)
             device: Device = "GPU" if self.machine.gpus else "CPU"
-            return Hours(value=devices * seconds / 3600, device=device, origin="measured")
+            return Hours(value=devices * told["seconds"] / 3600, device=device, origin="measured")
         model = self.estimator.name(work.model) if work.model else ""
         size = self.estimator.size(work.model) if work.model else None
         return hours(work, model, size, self.rates, self.machine)

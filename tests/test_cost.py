@@ -412,6 +412,15 @@ def test_a_finished_stage_costs_what_it_took_on_all_gpus_and_nothing_is_left_of_
     assert plan.left.gpu_hours == 0.0
 
 
+def test_the_last_start_of_a_resumed_stage_is_not_told_as_what_the_stage_took(store: RunStore) -> None:
+    folder = finish(store, SAMPLE, ["one two three"])
+    (folder / MANIFEST).write_text(json.dumps({"seconds": 1.0, "resumed": True}))
+    (entry,) = (one for one in planned(store, Machine(gpus=8), SAMPLE).stages if one.key == SAMPLE.key)
+    assert entry.hours is not None
+    assert entry.hours.origin != "measured"
+    assert entry.left == 0.0
+
+
 def test_rows_that_are_there_are_not_paid_for_again(store: RunStore) -> None:
     finish(store, SAMPLE, ["x"] * 110, done=False)
     plan = planned(store, Machine(gpus=8), SAMPLE)
