@@ -1,11 +1,15 @@
-"""What LLaMA-Factory makes of a stage's files, by its own code. Runs in its environment, in the stage's
-directory, and writes JSON to a file:
+"""What LLaMA-Factory makes of a stage's files, by its own code. Runs in its environment.
 
-python llamafactory_view.py rows OUT          the data set as training would get it
-python llamafactory_view.py attention OUT     which packed rows a token attends to, by attention code
+Each line of its input is JSON, a view and a stage's folder; the view is written to VIEW.json there. Says
+`ready` once LLaMA-Factory is loaded, which takes most of the time, and then an exit code for each line:
+
+["rows", FOLDER]          the data set as training would get it
+["attention", FOLDER]     which packed rows a token attends to, by attention code
 """
 
 import json
+import multiprocessing
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -110,7 +114,28 @@ def flash_borders(model: Any, parts: dict[str, Any], row: dict[str, Any]) -> lis
     return met[0]
 
 
+def write(what: str, folder: str) -> None:
+    """Writes a view, and what was said meanwhile to VIEW.log."""
+    os.chdir(folder)
+    with open(f"{what}.log", "wb") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    view = {"rows": rows, "attention": attention}[what]
+    Path(f"{what}.json").write_text(json.dumps(view()), encoding="utf-8")
+
+
+def serve() -> None:
+    """Each view in a process of its own: none sees what another left behind."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        child = multiprocessing.get_context("fork").Process(target=write, args=json.loads(line))
+        child.start()
+        child.join()
+        print(child.exitcode, file=answers, flush=True)
+    os._exit(0)  # what was loaded takes seconds to clear away
+
+
 if __name__ == "__main__":
-    view = {"rows": rows, "attention": attention}[sys.argv[1]]
-    target = Path(sys.argv[2])
-    target.write_text(json.dumps(view()), encoding="utf-8")
+    serve()

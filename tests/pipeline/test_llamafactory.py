@@ -34,11 +34,12 @@ from pipeline.trainers.published import (
 )
 from tests.pipeline.training import (
     GivenRows,
+    View,
     build,
     cpu,
     has_llamafactory,
     llamafactory_files,
-    llamafactory_view,
+    llamafactory_views,
     ours,
     rows_of,
     unpacked,
@@ -80,6 +81,12 @@ def environment() -> None:
     if not has_llamafactory():
         assert not in_ci(), "run: harness setup llamafactory"
         pytest.skip("run: harness setup llamafactory")
+
+
+@pytest.fixture(scope="module")
+def view(environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
+    with llamafactory_views(tmp_path_factory.mktemp("views")) as opened:
+        yield opened
 
 
 # the settings -------------------------------------------------------------------------------
@@ -333,13 +340,12 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return BASE if request.param == "micro" else qwen_like(tmp_path_factory.mktemp("base") / "model")
 
 
-@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("system", [SYSTEM, "Be <|im_end|> {{content}} {{idx}}.", None])
 def test_both_trainers_see_the_same_tokens_and_labels_row_by_row(
-    base: Path, system: str | None, tmp_path: Path
+    base: Path, view: View, system: str | None, tmp_path: Path
 ) -> None:
     stage = replace(MICRO, packing="none", system=system)
-    theirs = llamafactory_view("rows", llamafactory_files(stage, base, TRICKY, tmp_path))
+    theirs = view("rows", llamafactory_files(stage, base, TRICKY, tmp_path))
     mine = ours(stage, base, TRICKY)
     assert len(theirs) == len(mine) == len(TRICKY)
     for (prompt, _), their, our in zip(TRICKY, theirs, mine, strict=True):
@@ -347,9 +353,8 @@ def test_both_trainers_see_the_same_tokens_and_labels_row_by_row(
     assert sum(len(one["input_ids"]) == MICRO.cutoff for one in mine) >= 3  # the cut ones
 
 
-@pytest.mark.usefixtures("environment")
-def test_packed_the_rows_are_the_same_too(base: Path, tmp_path: Path) -> None:
-    theirs = llamafactory_view("rows", llamafactory_files(MICRO, base, TRICKY, tmp_path))
+def test_packed_the_rows_are_the_same_too(base: Path, view: View, tmp_path: Path) -> None:
+    theirs = view("rows", llamafactory_files(MICRO, base, TRICKY, tmp_path))
     assert {len(one["input_ids"]) for one in theirs} == {MICRO.cutoff}
     mine = [(one["input_ids"], one["labels"]) for one in ours(MICRO, base, TRICKY)]
     assert sorted(unpacked(theirs)) == sorted(mine)
@@ -361,22 +366,22 @@ def test_packed_the_rows_are_the_same_too(base: Path, tmp_path: Path) -> None:
 SHORT = tuple((f"What is {n}+{n}?", f"<think>\nso {n + n}\n</think>\n\n{n + n}") for n in range(6))
 
 
-@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize(("packing", "attends"), [("isolated", False), ("attending", True)])
 def test_on_a_cpu_packed_rows_attend_to_each_other_only_where_they_should(
-    packing: Any, attends: bool, tmp_path: Path
+    view: View, packing: Any, attends: bool, tmp_path: Path
 ) -> None:
     stage = replace(MICRO, packing=packing)
-    seen = llamafactory_view("attention", llamafactory_files(stage, BASE, SHORT, tmp_path))
+    seen = view("attention", llamafactory_files(stage, BASE, SHORT, tmp_path))
     assert len(seen["starts"]) > 2
     assert seen["attends"] is attends
 
 
-@pytest.mark.usefixtures("environment")
-def test_flash_attention_would_keep_rows_apart_under_the_published_packing(tmp_path: Path) -> None:
+def test_flash_attention_would_keep_rows_apart_under_the_published_packing(
+    view: View, tmp_path: Path
+) -> None:
     """`packing: true` without `neat_packing`, as published; here with torch's attention in its place."""
     stage = replace(MICRO, packing="attending")
-    seen = llamafactory_view("attention", llamafactory_files(stage, BASE, SHORT, tmp_path))
+    seen = view("attention", llamafactory_files(stage, BASE, SHORT, tmp_path))
     assert seen["flash_borders"] == [*seen["starts"], MICRO.cutoff]
 
 

@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,15 +74,29 @@ def llamafactory_files(stage: Sft, base: Path, pairs: Sequence[tuple[str, str]],
     return out
 
 
-def llamafactory_view(what: str, folder: Path) -> Any:
-    """What LLaMA-Factory makes of that folder; see llamafactory_view.py."""
-    python, target = environment_python("llamafactory", cpu()), folder / f"{what}.json"
-    environment = llamafactory.environment(python, folder, cpu())
-    done = subprocess.run(
-        [python, VIEW, what, target], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(target.read_bytes())
+View = Callable[[str, Path], Any]
+"""What LLaMA-Factory makes of a folder; see llamafactory_view.py."""
+
+
+@contextmanager
+def llamafactory_views(scratch: Path) -> Iterator[View]:
+    """LLaMA-Factory, loaded once, for any number of views. It keeps its cache in `scratch`."""
+    python = environment_python("llamafactory", cpu())
+    environment = llamafactory.environment(python, scratch, cpu())
+    with subprocess.Popen(
+        [python, VIEW], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        questions, answers = process.stdin, process.stdout
+
+        def view(what: str, folder: Path) -> Any:
+            print(json.dumps([what, str(folder.resolve())]), file=questions, flush=True)
+            assert answers.readline() == "0\n", (folder / f"{what}.log").read_text()[-3000:]
+            return json.loads((folder / f"{what}.json").read_bytes())
+
+        assert "ready\n" in iter(answers.readline, ""), f"it ended with {process.wait()}"
+        yield view
 
 
 def ours(stage: Sft, base: Path, pairs: Sequence[tuple[str, str]]) -> list[dict[str, list[int]]]:
