@@ -17,9 +17,7 @@ import itertools
 import os
 import queue
 import secrets
-import shutil
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +34,7 @@ from harness.errors import HarnessError, SandboxError, ServerError, UsageError
 from harness.gate import BEAT, LOST, Gate, Lease
 from harness.machine import Machine
 from harness.sandboxes import Accept, Execution, Limits, Program, Sandbox, Say, accept_all, open_sandbox
+from harness.scratch import discard, new_folder
 from harness.serve import GRACE, Server, Service, log_tail
 from harness.types import Question
 
@@ -148,7 +147,7 @@ class Replica:
     """
 
     def __init__(self, service: Service, machine: Machine, log: Path, key: str) -> None:
-        self.server = Server(service, machine, log, Path(tempfile.mkdtemp(prefix="dasd-harness-")))
+        self.server = Server(service, machine, log, new_folder("replica"))
         self.gate = Gate(key, lambda: self.server.port, self.trouble, self.end)
         self.raylet = os.getppid()
         self.up = False
@@ -201,7 +200,7 @@ class Replica:
     async def end(self) -> None:
         async with self.ending:
             await asyncio.to_thread(self.server.stop)
-            shutil.rmtree(self.server.scratch, ignore_errors=True)
+            discard()
 
 
 def node_address() -> str:

@@ -44,4 +44,4 @@ def contained(
         *("--workdir", folders[-1]),
         *(word for name in sorted(set(variables)) for word in ("--env", name)),
     ]
-    return [*in_image(image, *options), "-I", "-S", "/supervise.py", "0", str(grace), "--", *command]
+    return [*in_image(image, *options), "-I", "-S", "/supervise.py", "0", str(grace), "", "--", *command]

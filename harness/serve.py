@@ -7,6 +7,7 @@ A server runs below `supervise.py`, which ends it however this process ends.
 """
 
 import asyncio
+import getpass
 import os
 import shutil
 import signal
@@ -34,6 +35,7 @@ from harness.engines import OPENAI_PARAMETERS, Engine
 from harness.engines.remote import Remote
 from harness.errors import HarnessError, ServerError
 from harness.machine import Machine
+from harness.scratch import SOCKET_PATH, new_folder, scratch
 from harness.secrets import declare, without_secrets
 from harness.stream import Uncounted
 from harness.types import Message, Sampling
@@ -103,6 +105,7 @@ class Server:
                 grace=GRACE,
             )
         else:
+            environment |= temporary(self.scratch)
             whole = supervised(command)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
@@ -213,7 +216,8 @@ class Server:
             self.process.stdin.close()
 
     def stop(self) -> None:
-        """Ends the server and every process below it. Harmless where it has ended already."""
+        """Ends the server and every process below it, and removes its scratch folder. Harmless where it has
+        ended already."""
         if self.process is None:
             return
         self.release()
@@ -223,6 +227,7 @@ class Server:
             self.process.kill()
             self.process.wait()
         end_marked(self.mark)
+        shutil.rmtree(self.scratch, ignore_errors=True)
         self.process = None
 
 
@@ -254,7 +259,7 @@ class ServerPool:
         self.machine = machine
         self.say = say
         self.alone = bool(machine.gpus or machine.cluster.address)
-        self.scratch = Path(tempfile.mkdtemp(prefix="dasd-harness-"))
+        self.scratch: Path | None = None
         self.current: Started | None = None
         self.coming: Started | None = None
         self.later: tuple[Service, Path] | None = None
@@ -336,6 +341,7 @@ class ServerPool:
             from harness.cluster import Replicas
 
             return Replicas(service, self.machine, log, self.say)
+        self.scratch = self.scratch or new_folder("servers")
         server = Server(service, self.machine, log, self.scratch / str(self.started))
         server.start()
         return server
@@ -354,7 +360,8 @@ class ServerPool:
             server.release()
         for server in servers:
             server.stop()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 def log_tail(log: Path, start: int) -> str:
@@ -394,7 +401,8 @@ def read_below(model: Path) -> set[Path]:
 def supervised(command: list[str], grace: float = GRACE) -> list[str]:
     """The command below a supervisor, to be started with a pipe as its standard input."""
     script = Path(__file__).with_name("supervise.py")
-    return [sys.executable, "-I", "-S", str(script), str(os.getpid()), str(grace), "--", *command]
+    parent = str(os.getpid())
+    return [sys.executable, "-I", "-S", str(script), parent, str(grace), str(scratch()), "--", *command]
 
 
 def server_environment(engine: Engine, machine: Machine, mark: str) -> dict[str, str]:
@@ -405,6 +413,19 @@ def server_environment(engine: Engine, machine: Machine, mark: str) -> dict[str,
     for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
         kept.pop(name, None)
     return {**kept, **engine.environment(machine), "PYTHONUNBUFFERED": "1", MARK: mark}
+
+
+def temporary(scratch: Path) -> dict[str, str]:
+    """Has a server's temporary files go with its scratch folder: one that is killed leaves them behind.
+
+    Kernels that torch compiled stay where the next server finds them. Nothing where the path leaves no room
+    for a socket's.
+    """
+    if len(os.fsencode(scratch)) + len("/pymp-01234567/listener-01234567") > SOCKET_PATH:
+        return {}
+    usual = Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
+    kernels = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or str(usual)
+    return {"TMPDIR": str(scratch), "TORCHINDUCTOR_CACHE_DIR": kernels}
 
 
 def free_port(wanted: int) -> int:

@@ -15,7 +15,6 @@ import shlex
 import shutil
 import signal
 import socket
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -36,6 +35,7 @@ from harness.presented import (
     own_sampling,
     thinking_of,
 )
+from harness.scratch import new_folder
 from harness.serve import Server, Service, answers
 from harness.types import Sampling
 from harness.weights import not_run, trusting
@@ -416,7 +416,7 @@ def serve(
     after that; raises KeyboardInterrupt before, and ServerError where the server does not start or ends.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    scratch = Path(tempfile.mkdtemp(prefix="dasd-harness-"))
+    scratch = new_folder("serve")
     server = Foreground(offer, machine, log, scratch)
     found = None
     try:

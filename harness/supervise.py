@@ -1,12 +1,13 @@
 """Runs one server and never lets it outlive the harness. Standard library only; Linux.
 
-    python supervise.py PARENT_PID GRACE_SECONDS -- COMMAND…
+    python supervise.py PARENT_PID GRACE_SECONDS SCRATCH -- COMMAND…
 
 Standard input is a pipe that the harness holds open and never writes to. When it ends, when the
 parent is gone (a forked worker may still hold the pipe), on SIGTERM, or when the server itself ends,
 every process below this one is asked to stop, killed after the grace, and reaped: as a child
 subreaper this process inherits grandchildren whose own parents died, such as vLLM's EngineCore.
-Exits with the server's exit status (128 + signal where a signal ended it).
+Exits with the server's exit status (128 + signal where a signal ended it). SCRATCH is the harness's scratch
+folder (`scratch.py`), or empty: where the harness is gone, nobody else would remove it.
 
 It is two processes: the outer one, which the harness started, only waits for the inner one, which does
 all of this. Whoever kills the children of a process that ends (Ray, those of its actors) gets the outer
@@ -17,8 +18,10 @@ started this process ends. The server itself does get that signal, should this p
 """
 
 import ctypes
+import fcntl
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,15 +135,33 @@ def status(code: int) -> int:
     return code if code >= 0 else 128 - code
 
 
+def remove_abandoned(folder: str) -> None:
+    """Removes a scratch folder whose owner is gone: nobody holds the lock on it. It is locked meanwhile."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
 def main(arguments: list[str]) -> int:
-    parent, grace, command = int(arguments[0]), float(arguments[1]), arguments[3:]
+    parent, grace, scratch, command = int(arguments[0]), float(arguments[1]), arguments[2], arguments[4:]
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     outer, inner = os.getpid(), os.fork()
     if inner:
         os.close(0)
         return waited_for(inner, parent)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
-    return supervised(outer, grace, command)
+    code = supervised(outer, grace, command)
+    remove_abandoned(scratch)
+    return code
 
 
 def supervised(parent: int, grace: float, command: list[str]) -> int:

@@ -17,7 +17,7 @@ from harness.engines import Engine
 from harness.engines.remote import remote
 from harness.errors import ServerError, UsageError
 from harness.machine import EngineSettings, Machine
-from harness.serve import MARK, ServerPool, free_port, server_environment
+from harness.serve import MARK, ServerPool, free_port, server_environment, temporary
 from harness.types import Sampling
 from tests.fakes.engine import WARM, FakeEngine, FakeFixedEngine, checkpoint, running
 
@@ -49,6 +49,14 @@ def gone(processes: list[int], seconds: float = 30.0) -> bool:
     while any(alive(each) for each in processes) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not any(alive(each) for each in processes)
+
+
+def emptied(folder: Path, seconds: float = 30.0) -> bool:
+    """Whether nothing is left in a folder, in time."""
+    deadline = time.monotonic() + seconds
+    while any(folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(folder.iterdir())
 
 
 def written_pids(file: Path) -> list[int]:
@@ -263,10 +271,11 @@ with ServerPool(Machine()) as pool:
 
 def harness(folder: Path, *switches: str) -> "subprocess.Popen[str]":
     """A harness that serves and waits, as a process that a test can kill."""
+    (folder / "scratch").mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-c", HARNESS, str(folder), *switches],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "scratch")},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -283,6 +292,7 @@ def test_no_process_outlives_a_harness_that_is_killed(
     process.send_signal(how)
     process.wait()
     assert gone(servers)
+    assert emptied(tmp_path / "scratch")
 
 
 def test_no_process_outlives_a_harness_that_is_killed_while_the_server_starts(
@@ -293,6 +303,31 @@ def test_no_process_outlives_a_harness_that_is_killed_while_the_server_starts(
     process.kill()
     process.wait()
     assert gone(servers)
+
+
+def test_what_a_server_leaves_in_its_folders_goes_when_it_has_died_or_is_stopped(
+    pool: ServerPool, model: Path, tmp_path: Path
+) -> None:
+    pool.acquire(
+        FakeEngine(switches=("--pids", str(tmp_path / "pids"))), model, "m", WARM, tmp_path / "s.log"
+    )
+    first = pool.scratch
+    assert first is not None
+    [folder] = first.iterdir()
+    (folder / "socket").touch()
+    for process in written_pids(tmp_path / "pids"):
+        os.kill(process, signal.SIGKILL)
+    assert gone(written_pids(tmp_path / "pids"))
+    pool.acquire(FakeEngine(), model, "m", WARM, tmp_path / "s.log")
+    assert folder not in list(first.iterdir())
+
+
+def test_temporary_files_of_a_server_lie_in_its_folder_and_compiled_kernels_do_not() -> None:
+    told = temporary(Path("/tmp/short"))
+    assert told["TMPDIR"] == "/tmp/short"
+    assert "torchinductor_" in told["TORCHINDUCTOR_CACHE_DIR"]
+    assert "/tmp/short" not in told["TORCHINDUCTOR_CACHE_DIR"]
+    assert temporary(Path("/tmp") / ("x" * 70)) == {}
 
 
 def test_a_supervisor_that_is_killed_takes_the_server_along(

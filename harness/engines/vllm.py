@@ -84,10 +84,14 @@ class Vllm(Engine):
         return {"VLLM_API_KEY": key}
 
     def environment(self, machine: Machine) -> dict[str, str]:
-        """On a CPU: 1 GiB of KV cache, and threads that are bound to no core: another process may
-        keep just that one busy."""
+        """Its sockets lie in the working directory, which goes with the server: where it is killed, it leaves
+        them behind. (In an image that folder cannot be written, and what a container writes goes with it.)
+        On a CPU: 1 GiB of KV cache, and threads that are bound to no core: another process may keep just
+        that one busy."""
+        sockets = {} if machine.engine(self.name).image else {"VLLM_RPC_BASE_PATH": "."}
         cpu = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", **self.threads()}
-        return {"VLLM_NO_USAGE_STATS": "1", **({} if machine.gpus else cpu), **super().environment(machine)}
+        own = {"VLLM_NO_USAGE_STATS": "1", **sockets, **({} if machine.gpus else cpu)}
+        return {**own, **super().environment(machine)}
 
 
 def context_length(model: Path) -> int:

@@ -30,6 +30,7 @@ from pebble import ProcessExpired, ProcessPool
 from harness.errors import SandboxError
 from harness.grading.integers import INTEGER, LONGEST_INTEGER, holds_no_single_integer, integer_in
 from harness.grading.scan import last_first
+from harness.scratch import SOCKET_PATH, scratch
 from harness.types import Generation, Grade, Question
 
 LONGEST_BOX = 2_000
@@ -162,6 +163,7 @@ class Verifier:
         with self._guard:
             if self._pool is None or not self._pool.active:
                 context = multiprocessing.get_context("forkserver")
+                keep_sockets_in_scratch()
                 context.set_forkserver_preload(["math_verify"])
                 self._pool = ProcessPool(self.workers, initializer=prepare_worker, context=context)
                 atexit.register(self.close)
@@ -173,6 +175,14 @@ class Verifier:
                 self._pool.stop()
                 self._pool.join()
                 self._pool = None
+
+
+def keep_sockets_in_scratch() -> None:
+    """The fork server's socket lies in this process's scratch folder, where its path is not too long for one:
+    Python leaves it in /tmp where a process is killed. It has no public way to say so."""
+    folder = scratch()
+    if len(os.fsencode(folder)) + len("/listener-01234567") < SOCKET_PATH:
+        multiprocessing.current_process()._config.setdefault("tempdir", str(folder))  # type: ignore[attr-defined]
 
 
 def prepare_worker() -> None:
