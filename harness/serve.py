@@ -7,14 +7,12 @@ A server runs below `supervise.py`, which ends it however this process ends.
 """
 
 import asyncio
-import getpass
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +23,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
+
+from platformdirs import user_cache_path
 
 from harness.asking import Request
 from harness.chat import load_template
@@ -105,7 +105,7 @@ class Server:
                 grace=GRACE,
             )
         else:
-            environment |= temporary(self.scratch)
+            environment = {**environment, **temporary(self.scratch), **engine.environment(self.machine)}
             whole = supervised(command)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
@@ -423,7 +423,7 @@ def temporary(scratch: Path) -> dict[str, str]:
     """
     if len(os.fsencode(scratch)) + len("/pymp-01234567/listener-01234567") > SOCKET_PATH:
         return {}
-    usual = Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
+    usual = user_cache_path("dasd-harness") / "torchinductor"
     kernels = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or str(usual)
     return {"TMPDIR": str(scratch), "TORCHINDUCTOR_CACHE_DIR": kernels}
 
