@@ -26,7 +26,7 @@ import msgspec
 from harness.answering import Response, response
 from harness.asking import Request, asked
 from harness.batch_api import BatchApi
-from harness.client import Refused, Transient, accepted, excerpt
+from harness.client import Refused, accepted, excerpt
 from harness.completion import Completion
 from harness.endpoint import Endpoint
 from harness.engines import OPENAI_PARAMETERS
@@ -37,9 +37,11 @@ from harness.eventloop import run
 from harness.files import UNREADABLE, write_json, write_pieces
 from harness.generate import SILENT, Progress
 from harness.machine import Machine
+from harness.patience import Transient
 from harness.rows import RowFile
 from harness.serve import is_neutral
 from harness.session import SESSION, check_session
+from harness.soundness import flaw
 from harness.types import Sampling
 
 Say = Callable[[str], None]
@@ -333,11 +335,15 @@ def read_line(place: Place) -> Line:
 
 
 def answered(request: Request, line: Line, endpoint: Endpoint) -> Response:
-    """The response. Raises Refused where the provider gave none, ServerError where it is of another model."""
+    """The response. Raises Refused where the provider gave none, or one that cannot be; ServerError where it
+    is of another model."""
     completion = completion_of(line)
     if completion is None:
         raise Refused(refusal(line))
-    return response(request, accepted(completion, endpoint), endpoint, latency=0.0)
+    accepted(completion, endpoint)
+    if found := flaw(completion, request, endpoint):
+        raise Refused(f"it cannot be what it says: {found}")
+    return response(request, completion, endpoint, latency=0.0)
 
 
 def refusal(line: Line) -> str:

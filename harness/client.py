@@ -1,16 +1,16 @@
 """Asynchronous client of OpenAI-compatible servers: one request in, one Response out.
 
 Tries again only what can heal: a connection that failed, 429, 5xx, an answer that the server itself
-gave up. There is no time limit on a generation: a client that gives up restarts an hour's work.
+gave up, or one that cannot be what it says. There is no time limit on a generation: a client that gives up
+restarts an hour's work.
 """
 
 import asyncio
-import email.utils
 import socket
 import time
 import urllib.request
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +18,7 @@ import aiohttp
 import msgspec
 from aiohttp.connector import AddrInfoType
 from aiohttp.payload import BytesPayload
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type
 from yarl import URL
 
 from harness.answering import Response, response
@@ -27,23 +27,23 @@ from harness.completion import Completion
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
 from harness.files import UNREADABLE
+from harness.patience import ATTEMPTS_WHEN_BUSY, GO_ON, Patience, Transient, pause, seconds_to_wait
 from harness.secrets import SURELY, Masking, hidden, masked, masked_bytes
-from harness.stream import DEAF, LARGEST_ANSWER, STREAMED, BrokenStream, Listener, listened
+from harness.soundness import flaw
+from harness.stream import DEAF, LARGEST_ANSWER, STREAMED, BrokenStream, Listener, Uncounted, listened
 from harness.types import Sampling
 
-ATTEMPTS = 6
-ATTEMPTS_WHEN_BUSY = 30
-LONGEST_WAIT = 300.0
-LEAST_WAIT = 1.0  # about; a server that wishes none is left alone for a moment all the same
 REFUSALS = (400, 413, 422)  # of the request itself; others are of the server, and another one may take it
 WHOLE_BUFFER = 2**16
 STREAM_BUFFER = 2**14  # bytes that wait for each of many streams: every event of them is an object of its own
 JSON, AGENT = "application/json", "dasd-harness"
 EVENT_STREAM = "text/event-stream"
+UNSOUND = (
+    "everything generated so far is kept, and such answers are no rows; mend the server, or ask another: "
+    "the same command goes on"
+)
 KEEP_ALIVE = 2.0  # below uvicorn's 5 s: a connection that the server is closing would cost a retry
 SAMPLING_AT_START = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-
-backoff = wait_random_exponential(multiplier=0.25, max=20)
 
 
 class Refused(ServerError):
@@ -54,19 +54,20 @@ class Unreachable(ServerError):
     """The server kept failing until every attempt was used up."""
 
 
-class Transient(Exception):
-    """A failure that can heal. `wait` is the server's own wish in seconds, `attempts` when to give up."""
+@dataclass(frozen=True, kw_only=True)
+class Posted:
+    """A request as it is sent, as often as it must be."""
 
-    def __init__(self, message: str, wait: float | None = None, attempts: int = ATTEMPTS) -> None:
-        super().__init__(message)
-        self.wait = wait
-        self.attempts = attempts
+    request: Request
+    url: URL
+    data: bytes
 
 
 class Client:
     """Asks one endpoint over one connection pool. `on_retry` is called at every repeated attempt.
 
-    `honoured` goes into every row: what the preflight found.
+    `honoured` goes into every row: what the preflight found. `counted` says that the server was seen to
+    count tokens: an answer without counts is none of its own then.
     """
 
     def __init__(
@@ -75,11 +76,13 @@ class Client:
         *,
         connections: int = 64,
         honoured: tuple[str, ...] = (),
+        counted: bool = False,
         on_retry: Callable[[], None] = lambda: None,
     ) -> None:
         self.endpoint = endpoint
         self.connections = connections
         self.honoured = honoured
+        self.counted = counted
         self.on_retry = on_retry
         self.quiet_until = 0.0
         self.urls: dict[str, URL] = {}
@@ -111,18 +114,18 @@ class Client:
     async def complete(self, request: Request, listener: Listener = DEAF) -> Response:
         """The response to one request. The listener hears it while it comes, where it is streamed.
 
-        Raises ServerError where the server refuses it (Refused), keeps failing (Unreachable), answers
-        something else than a completion, or answers for another model.
+        Raises ServerError where the server refuses it (Refused), keeps failing or keeps answering what is no
+        completion, or one that cannot be (Unreachable), or answers for another model.
         """
         self.check_sampling(request.sampling)
         path, body = asked(request, self.endpoint)
         if self.streams(request):
             body |= STREAMED
-        url, data = self.url(path), msgspec.json.encode(body)
+        posted = Posted(request=request, url=self.url(path), data=msgspec.json.encode(body))
         try:
-            completion, seconds = await self.attempt(url, data, listener)
+            completion, seconds = await self.attempt(posted, listener)
         except Transient as error:
-            completion, seconds = await self.persist(error, url, data, listener)
+            completion, seconds = await self.persist(error, posted, listener)
         return response(request, completion, self.endpoint, seconds, self.honoured)
 
     def streams(self, request: Request) -> bool:
@@ -133,17 +136,18 @@ class Client:
     def url(self, path: str) -> URL:
         return self.urls.setdefault(path, URL(f"{self.endpoint.base_url}{path}"))
 
-    async def attempt(self, url: URL, data: bytes, listener: Listener) -> tuple[Completion, float]:
+    async def attempt(self, posted: Posted, listener: Listener) -> tuple[Completion, float]:
         """The completion, and the seconds that it took. Raises as `post` does."""
         await self.turn()
         listener.begin()
         started = time.monotonic()
-        completion = await self.post(url, data, listener)
-        return completion, time.monotonic() - started
+        completion = await self.post(posted, listener)
+        seconds = time.monotonic() - started
+        if found := flaw(completion, posted.request, self.endpoint, self.counted):
+            raise Transient(f"an answer cannot be what it says: {found}", remedy=UNSOUND)
+        return completion, seconds
 
-    async def persist(
-        self, first: Transient, url: URL, data: bytes, listener: Listener
-    ) -> tuple[Completion, float]:
+    async def persist(self, first: Transient, posted: Posted, listener: Listener) -> tuple[Completion, float]:
         """Tries again after a failure, with growing pauses. Raises Unreachable where it does not heal."""
         failed: Transient | None = first
         try:
@@ -158,12 +162,9 @@ class Client:
                     if failed is not None:
                         known, failed = failed, None
                         raise known
-                    return await self.attempt(url, data, listener)
+                    return await self.attempt(posted, listener)
         except Transient as error:
-            raise Unreachable(
-                f"{self.endpoint.label} keeps failing: {error}",
-                "everything generated so far is kept; the same command goes on once the server is well",
-            ) from error
+            raise Unreachable(f"{self.endpoint.label} keeps failing: {error}", error.remedy) from error
         raise AssertionError("unreachable")
 
     async def turn(self) -> None:
@@ -171,10 +172,11 @@ class Client:
         if self.quiet_until and (left := self.quiet_until - time.monotonic()) > 0:
             await asyncio.sleep(left)
 
-    async def post(self, url: URL, data: bytes, listener: Listener) -> Completion:
+    async def post(self, posted: Posted, listener: Listener) -> Completion:
         """One attempt. Raises Transient where another may succeed, else ServerError."""
+        content = BytesPayload(posted.data, content_type=JSON)
         try:
-            async with self.session.post(url, data=BytesPayload(data, content_type=JSON)) as answer:
+            async with self.session.post(posted.url, data=content) as answer:
                 if answer.status == 200 and answer.headers.get("Content-Type", "").startswith(EVENT_STREAM):
                     return accepted(await self.listened(answer, listener), self.endpoint)
                 body = masked_bytes(await read_whole(answer, self.endpoint), self.endpoint.api_key)
@@ -182,6 +184,10 @@ class Client:
                     raise self.failed(answer, body)
         except BrokenStream as error:
             raise Transient(str(error)) from error
+        except Uncounted as error:
+            if self.counted:
+                raise Transient(error.message, remedy=UNSOUND) from error
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(f"{type(error).__name__}: {error}") from error
         return understood(body, self.endpoint)
@@ -198,7 +204,7 @@ class Client:
 
     def failed(self, answer: aiohttp.ClientResponse, data: bytes) -> Exception:
         """What an answer other than 200 means. Where the server is busy, nobody asks until it wishes."""
-        error = failure(answer.status, data, answer.headers.get("Retry-After"), self.endpoint)
+        error = failure(answer.status, data, answer.headers, self.endpoint)
         if isinstance(error, Transient) and error.wait:
             self.quiet_until = max(self.quiet_until, time.monotonic() + error.wait)
         return error
@@ -249,13 +255,17 @@ def without(key: str, completion: Completion) -> Completion:
 
 
 def understood(data: bytes, endpoint: Endpoint) -> Completion:
-    """The completion in a 200 answer. Raises Transient where the server gave the request up."""
+    """The completion in a 200 answer.
+
+    Raises Transient where it holds none, or the server gave the request up: proxies answer 200 to what went
+    wrong behind them. Raises ServerError where it is another model's.
+    """
     try:
         completion = msgspec.json.decode(data, type=Completion)
     except UNREADABLE as error:
-        raise ServerError(
+        raise Transient(
             f"{endpoint.label} answered no OpenAI completion ({error}): {excerpt(data)}",
-            f"check that {endpoint.model} is served by an OpenAI-compatible server",
+            remedy=f"check that {endpoint.model} is served by an OpenAI-compatible server; {GO_ON}",
         ) from error
     return accepted(completion, endpoint)
 
@@ -283,19 +293,20 @@ def accepted(completion: Completion, endpoint: Endpoint) -> Completion:
             "stop the other server, or name the model as the server does",
         )
     if not completion.choices:
-        raise ServerError(f"{endpoint.label} answered without a choice")
+        raise Transient(f"{endpoint.label} answered without a choice")
     if completion.choices[0].finish_reason in ("abort", "error"):
         raise Transient(f"the server gave up ({completion.choices[0].finish_reason})")
     return completion
 
 
-def failure(status: int, data: bytes, retry_after: str | None, endpoint: Endpoint) -> Exception:
+def failure(status: int, data: bytes, headers: Mapping[str, str], endpoint: Endpoint) -> Exception:
     """What an answer other than 200 means: Transient where it can heal, else ServerError."""
     said = excerpt(data)
+    wish = seconds_to_wait(headers.get("Retry-After"), headers.get("Date"))
     if status == 429:
-        return Transient(f"429: {said}", seconds_to_wait(retry_after), ATTEMPTS_WHEN_BUSY)
+        return Transient(f"429: {said}", wish, ATTEMPTS_WHEN_BUSY)
     if status >= 500 or status == 408:
-        return Transient(f"{status}: {said}", seconds_to_wait(retry_after))
+        return Transient(f"{status}: {said}", wish)
     remedies = {
         401: "set the environment variable that engines.remote.api_key_env names",
         403: "set the environment variable that engines.remote.api_key_env names",
@@ -318,39 +329,6 @@ def proxy_for(url: str) -> str | None:
 def excerpt(data: bytes) -> str:
     """The server's own words, on one line of at most 400 characters."""
     return " ".join(data[:2000].decode("utf-8", errors="replace").split())[:400]
-
-
-def seconds_to_wait(header: str | None) -> float | None:
-    """Retry-After, which is a number of seconds or a date."""
-    if not header:
-        return None
-    if header.strip().isdecimal():
-        return min(float(header), LONGEST_WAIT)
-    try:
-        moment = email.utils.parsedate_to_datetime(header).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
-    return min(max(moment - time.time(), 0.0), LONGEST_WAIT)
-
-
-def pause(state: RetryCallState) -> float:
-    """Seconds before the next attempt: the server's wish where it has one, else a growing random time."""
-    error = state.outcome.exception() if state.outcome is not None else None
-    wish = error.wait if isinstance(error, Transient) else None
-    return backoff(state) if wish is None else max(wish, min(backoff(state), LEAST_WAIT))
-
-
-class Patience:
-    """When to give one request up: failures of each kind have a number of their own."""
-
-    def __init__(self) -> None:
-        self.seen: Counter[int] = Counter()
-
-    def __call__(self, state: RetryCallState) -> bool:
-        error = state.outcome.exception() if state.outcome is not None else None
-        most = error.attempts if isinstance(error, Transient) else ATTEMPTS
-        self.seen[most] += 1
-        return self.seen[most] >= most
 
 
 def kept_alive(address: AddrInfoType) -> socket.socket:

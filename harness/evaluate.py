@@ -102,6 +102,7 @@ def ask(
             pace=pace_of(context.machine),
             progress=counter,
             honoured=report.honoured,
+            counted=report.outcome("usage") == "passed",
             say=context.progress.say,
         )
 

@@ -67,6 +67,7 @@ def generate(
     pace: Pace = Pace(),
     progress: Progress = SILENT,
     honoured: tuple[str, ...] = (),
+    counted: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Asks for every request that `rows` does not hold yet; returns the number of new rows.
@@ -74,8 +75,8 @@ def generate(
     Requests are spread over the endpoint and its replicas. One that is lost costs only its unfinished
     requests: the others answer them. Raises ServerError where the last server dies, hangs, keeps failing
     or answers for another model, where one refuses a request, or where the rows were written by another
-    engine; HarnessError where they cannot be written. What was generated until then is kept. `say` is
-    told of what was interrupted and of servers that are lost.
+    engine; HarnessError where they cannot be written. What was generated until then is kept. `honoured` and
+    `counted` are a Client's. `say` is told of what was interrupted and of servers that are lost.
     """
     folder = rows.parent
     try:
@@ -84,7 +85,7 @@ def generate(
             check_session(folder / SESSION, endpoint.fingerprint, has_rows=bool(file.keys))
             if found := unfinished.interrupted(folder, file.keys):
                 say(unfinished.told(found, folder))
-            written = run(Loop(endpoint, file, pace, progress, honoured, say).run(requests))
+            written = run(Loop(endpoint, file, pace, progress, honoured, counted, say).run(requests))
         unfinished.tidy(folder)
         return written
     except OSError as error:
@@ -104,6 +105,7 @@ class Loop:
         pace: Pace,
         progress: Progress,
         honoured: tuple[str, ...],
+        counted: bool,
         say: Callable[[str], None],
     ) -> None:
         self.endpoint = endpoint
@@ -111,6 +113,7 @@ class Loop:
         self.pace = pace
         self.progress = progress
         self.honoured = honoured
+        self.counted = counted
         self.say = say
         self.written = 0
         self.fresh: list[Response] = []
@@ -186,6 +189,7 @@ class Lane:
             endpoint,
             connections=count,
             honoured=loop.honoured,
+            counted=loop.counted,
             on_retry=lambda: loop.progress.advance(rows=0, failures=1),
         )
 

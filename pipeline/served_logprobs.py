@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tenacity import AsyncRetrying, retry_if_exception_type
 
-from harness.client import Client, Patience, Refused, Transient, Unreachable, excerpt, failure, pause
+from harness.client import Client, Refused, Unreachable, excerpt, failure
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
 from harness.files import UNREADABLE
 from harness.generate import Progress
+from harness.patience import Patience, Transient, pause
 from harness.watchdog import Watchdog, first_failure
 from pipeline.logprobs import Encoded, Unscorable, check_length, check_numbers
 
@@ -127,7 +128,7 @@ class ServedLogprobs:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(f"{type(error).__name__}: {error}") from error
         if answer.status != 200:
-            raise failure(answer.status, data, answer.headers.get("Retry-After"), self.endpoint)
+            raise failure(answer.status, data, answer.headers, self.endpoint)
         return data
 
 

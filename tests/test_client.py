@@ -12,12 +12,13 @@ from tenacity import RetryCallState
 from harness.answering import Response, byte_lengths
 from harness.asking import Request, asked
 from harness.chat import ChatTemplate, load_template, opens_thinking, split_reasoning
-from harness.client import Client, Patience, Refused, Transient, pause, seconds_to_wait, understood
+from harness.client import Client, Refused, understood
 from harness.completion import Choice, Logprobs
 from harness.endpoint import Endpoint
 from harness.engines import OPENAI_PARAMETERS
 from harness.engines.vllm import vllm
 from harness.errors import DataError, ServerError
+from harness.patience import Patience, Transient, pause, seconds_to_wait
 from harness.types import Generation, Message, Sampling
 from tests.fakes.engine import FakeFixedEngine, request, running
 
@@ -315,7 +316,7 @@ def test_a_retry_after_that_is_no_number_is_no_wish(header: str) -> None:
     "data", [b'{"choices": [{"text": "\xff"}]}', b'{"choices": [{"text": "a"', b"\xff", b"[" * 100_000]
 )
 def test_bytes_that_are_no_text_are_a_servers_fault_and_no_traceback(data: bytes) -> None:
-    with running() as endpoint, pytest.raises(ServerError, match="answered no OpenAI completion"):
+    with running() as endpoint, pytest.raises(Transient, match="answered no OpenAI completion"):
         understood(data, endpoint)
 
 

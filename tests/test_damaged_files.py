@@ -14,15 +14,16 @@ from harness.adaptive import FILE, rounds_kept
 from harness.answering import Response
 from harness.batch import COLLECTED, answers
 from harness.chat import ChatTemplate, load_template
-from harness.client import seconds_to_wait, understood
+from harness.client import understood
 from harness.engines import is_mixture
 from harness.engines.transformers import generation_config
 from harness.engines.vllm import context_length
-from harness.errors import DataError, HarnessError, ServerError, UsageError
+from harness.errors import DataError, HarnessError, UsageError
 from harness.grading.code import verdict_of
 from harness.hub import Lock, read_jsonl
 from harness.machine import load_machine
 from harness.nightly.config import load_nightly
+from harness.patience import Transient, seconds_to_wait
 from harness.preflight.model import configured
 from harness.rows import RowFile
 from harness.runs import RECIPE, commands_of, evaluations, order_of
@@ -248,7 +249,7 @@ def test_tokens_of_numbers_that_are_no_bytes_and_ids_that_are_none_do_not_end_a_
 @pytest.mark.parametrize("count", [-1, 2**31, 10**30])
 def test_a_count_that_no_answer_has_is_no_completion(count: int) -> None:
     answer = {"model": "m", "choices": [{"text": "a"}], "usage": {"completion_tokens": count}}
-    with pytest.raises(ServerError, match="no OpenAI completion"):
+    with pytest.raises(Transient, match="no OpenAI completion"):
         understood(json.dumps(answer).encode(), ENDPOINT)
 
 

@@ -10,13 +10,15 @@ from tenacity import AsyncRetrying, retry_if_exception_type
 
 from harness import completion
 from harness.asking import Request, asked
-from harness.client import Client, Patience, Transient, Unreachable, excerpt, failure, pause
+from harness.client import Client, Unreachable, excerpt, failure
 from harness.endpoint import Endpoint
 from harness.files import UNREADABLE
+from harness.patience import Patience, Transient, pause
 from harness.types import Message, Sampling
 
 ATTEMPTS_WHEN_UNWELL = 2
-"""At a 5xx: some servers answer so to a parameter that they do not know, and always will."""
+"""At a 5xx, or a 200 that is no JSON: some servers answer so to a parameter that they do not know, and always
+will."""
 Read = TypeVar("Read")
 
 
@@ -191,12 +193,14 @@ class Wire:
         try:
             async with self.client.session.request(method, url, json=body) as answer:
                 data = b"" if begin and answer.status == 200 else await answer.read()
-                status, wish = answer.status, answer.headers.get("Retry-After")
+                status, headers = answer.status, answer.headers
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(f"{type(error).__name__}: {error}") from error
         if status == 200:
+            if number < ATTEMPTS_WHEN_UNWELL and not (begin or is_json(data)):
+                raise Transient(f"200, and no JSON: {excerpt(data)}")
             return data
-        meant = failure(status, data, wish, self.endpoint)
+        meant = failure(status, data, headers, self.endpoint)
         if isinstance(meant, Transient) and (status < 500 or number < ATTEMPTS_WHEN_UNWELL):
             raise meant
         return Refusal(status=status, said=excerpt(data))
@@ -207,6 +211,14 @@ class Wire:
         url, streamed = f"{self.endpoint.base_url}{path}", {**body, "stream": True}
         found = await self.persist(lambda number: self.attempt("POST", url, streamed, number, begin=True))
         return found if isinstance(found, Refusal) else None
+
+
+def is_json(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def read(data: bytes, kind: type[Read]) -> Read | Refusal:

@@ -6,8 +6,9 @@ What stands before the first byte 0xfe is the record, what follows it the answer
 import msgspec
 
 from harness.batch import COLLECTED, answered, answers, pose, read_line
-from harness.client import Refused, Transient
+from harness.client import Refused
 from harness.errors import HarnessError
+from harness.patience import Transient
 from tests.fuzz.answering import ENDPOINT, REQUEST
 from tests.fuzz.folder import folder
 

@@ -1,7 +1,8 @@
 """The JSON of an OpenAI-compatible answer, and what it says by its headers."""
 
-from harness.client import Transient, failure, seconds_to_wait, understood
+from harness.client import failure, understood
 from harness.errors import HarnessError
+from harness.patience import Transient, seconds_to_wait
 from tests.fuzz.answering import ENDPOINT, kept
 
 REFUSALS = (HarnessError, Transient)
@@ -18,9 +19,9 @@ def read(data: bytes) -> None:
     header, parted, body = data.partition(b"\xfe")
     if parted:
         told = header.decode("latin-1")
-        waited = seconds_to_wait(told)
+        waited = seconds_to_wait(told, told[::-1])
         assert waited is None or 0 <= waited <= 3600
-        failure(429, body, told, ENDPOINT)
+        failure(429, body, {"Retry-After": told, "Date": told}, ENDPOINT)
     else:
         body = data
     kept(understood(body, ENDPOINT))

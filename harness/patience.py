@@ -1,0 +1,69 @@
+"""What is tried again, when, and when no more."""
+
+import email.utils
+import time
+from collections import Counter
+
+from tenacity import RetryCallState, wait_random_exponential
+
+ATTEMPTS = 6
+ATTEMPTS_WHEN_BUSY = 30
+LONGEST_WAIT = 300.0
+LEAST_WAIT = 1.0  # about; a server that wishes none is left alone for a moment all the same
+GO_ON = "everything generated so far is kept; the same command goes on once the server is well"
+
+backoff = wait_random_exponential(multiplier=0.25, max=20)
+
+
+class Transient(Exception):
+    """A failure that can heal. `wait` is the server's own wish in seconds, `attempts` when to give up,
+    `remedy` what to do then."""
+
+    def __init__(
+        self, message: str, wait: float | None = None, attempts: int = ATTEMPTS, remedy: str = GO_ON
+    ) -> None:
+        super().__init__(message)
+        self.wait = wait
+        self.attempts = attempts
+        self.remedy = remedy
+
+
+def seconds_to_wait(header: str | None, date: str | None = None) -> float | None:
+    """Retry-After, which is a number of seconds or a date. A date is one of the server's own clock, which its
+    Date tells: ours may be another."""
+    if not header:
+        return None
+    if header.strip().isdecimal():
+        return min(float(header), LONGEST_WAIT)
+    if (moment := seconds_of(header)) is None:
+        return None
+    now = seconds_of(date) if date else None
+    return min(max(moment - (time.time() if now is None else now), 0.0), LONGEST_WAIT)
+
+
+def seconds_of(date: str) -> float | None:
+    """An HTTP date in seconds since 1970; None where it is none."""
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def pause(state: RetryCallState) -> float:
+    """Seconds before the next attempt: the server's wish where it has one, else a growing random time."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    wish = error.wait if isinstance(error, Transient) else None
+    return backoff(state) if wish is None else max(wish, min(backoff(state), LEAST_WAIT))
+
+
+class Patience:
+    """When to give one request up: failures of each kind have a number of their own."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[int] = Counter()
+
+    def __call__(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome is not None else None
+        most = error.attempts if isinstance(error, Transient) else ATTEMPTS
+        self.seen[most] += 1
+        return self.seen[most] >= most
