@@ -116,7 +116,7 @@ def look(
 
 def score_of(store: RunStore, mark: Mark) -> tuple[Score, str]:
     """The score of a finished round, and why it is none of the benchmark where a grade says so."""
-    grades = list(read_rows(store.path(mark) / "grades.jsonl", Grade))
+    grades = list(read_rows(store.whole(mark) / "grades.jsonl", Grade))
     told = {str(grade.detail["not_a_score"]) for grade in grades if "not_a_score" in grade.detail}
     return score(grades, *asked_counts(store.path(mark.asked))), "; ".join(sorted(told))
 

@@ -18,6 +18,7 @@ import msgspec
 from harness.asking import PROMPT
 from harness.batch import batch_endpoint
 from harness.engines.batch import batch
+from harness.integrity import MANIFEST, check_files, of_a_report, told_identity
 from harness.rows import drop_torn_line, key_of, keys_of, read_rows, read_wanted
 from harness.session import SESSION
 from harness.stage import Json
@@ -49,8 +50,8 @@ def asked_otherwise_often(ask: "Ask", stages: Path) -> list[Path]:
     """The directories of Asks that differ from this one in their draws alone, most draws first."""
     wanted, found = but_for_draws(ask.identity), []
     for file in sorted(stages.glob(f"{ask.kind}-*/identity.json")):
-        told = json.loads(file.read_bytes())
-        if file.parent.name != ask.key and but_for_draws(told) == wanted:
+        told = told_identity(file.parent)
+        if told is not None and file.parent.name != ask.key and but_for_draws(told) == wanted:
             found.append((draws_of(told), file.parent))
     return [path for _, path in sorted(found, reverse=True)]
 
@@ -142,7 +143,9 @@ def graded_alike(mark: "Mark", asked: str, stages: Path) -> Iterator[Path]:
     wanted = {**mark.identity, "asked": asked}
     for file in sorted(stages.glob(f"{mark.kind}-*/identity.json")):
         grades = file.with_name("grades.jsonl")
-        if json.loads(file.read_bytes()) == wanted and grades.exists():
+        if told_identity(file.parent) == wanted and grades.exists():
+            if (file.parent / MANIFEST).exists():
+                check_files(file.parent, of_a_report)
             yield grades
 
 

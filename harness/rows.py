@@ -35,6 +35,11 @@ LOOKED_AGAIN = 0.2
 
 
 FRESH = "remove this line, or the file, and run the same command again"
+ASIDE = "`harness verify --mend` puts such rows aside; then run the same command again"
+
+
+class FlippedError(DataError):
+    """A row that is not the one that was written: a disk or a memory has changed it."""
 
 
 class Key(msgspec.Struct):
@@ -53,13 +58,15 @@ class Keyed(Protocol):
 
 
 class Span(NamedTuple):
-    """A row's key, its bytes from `start` to `end`, and the number of its line."""
+    """A row's key, its bytes from `start` to `end`, the number of its line, and the checksum that it had
+    when it was written."""
 
     question: str
     draw: int
     start: int
     end: int
     number: int
+    content: int
 
 
 class RowFile:
@@ -82,7 +89,8 @@ class RowFile:
         spans = list(spans_of(self.path))
         self.keys = set(map(key_of, spans))
         self.end = spans[-1].end if spans else 0
-        written = places.write(self.path, (Place(one.question, one.draw, one.end) for one in spans))
+        told = (Place(one.question, one.draw, one.end, one.content) for one in spans)
+        written = places.write(self.path, told)
         self.opened = ExitStack()
         self.descriptor, self.places = (
             os.open(file, os.O_WRONLY | os.O_APPEND) for file in (self.path, written)
@@ -129,9 +137,11 @@ class RowFile:
         for response in responses:
             if response.tokens is not None:
                 self.tokens.append(key_of(response.row), response.tokens)
-            self.encoder.encode_into(response.row, rows, len(rows))
+            start = len(rows)
+            self.encoder.encode_into(response.row, rows, start)
             rows += b"\n"
-            ends.append(Place(*key_of(response.row), self.end + len(rows)))
+            content = places.content_of(rows[start:])
+            ends.append(Place(*key_of(response.row), self.end + len(rows), content))
         write_all(self.descriptor, rows)
         self.end += len(rows)
         try:
@@ -165,13 +175,14 @@ def spans_after(rows: Path, known: list[Place]) -> Iterator[Span]:
     """The rows that stand at the known places, then those that follow them, which are read."""
     start = 0
     for number, place in enumerate(known, start=1):
-        yield Span(sys.intern(place.question), place.draw, start, place.end, number)
+        yield Span(sys.intern(place.question), place.draw, start, place.end, number, place.content)
         start = place.end
     decoder = msgspec.json.Decoder(Key)
     for number, line in enumerate(lines_from(rows, start), start=len(known) + 1):
         key = decode(decoder, line, rows, number)
-        yield Span(sys.intern(key.question), key.draw, start, start + len(line), number)
-        start += len(line)
+        content, end = places.content_of(line), start + len(line)
+        yield Span(sys.intern(key.question), key.draw, start, end, number, content)
+        start = end
 
 
 def count_rows(rows: Path) -> int:
@@ -205,10 +216,12 @@ def drop_torn_line(path: Path) -> None:
 def read_rows(path: Path, kind: type[T]) -> Iterator[T]:
     """The rows of a JSONL file, one at a time. A last line without a line feed is not there yet.
 
-    Raises DataError, with the line's number, where a whole line is not a row of this kind.
+    Raises DataError, with the line's number, where a whole line is not a row of this kind, or is not the one
+    that was written.
     """
-    decoder = msgspec.json.Decoder(kind)
+    decoder, compare = msgspec.json.Decoder(kind), Written(path)
     for number, line in enumerate(lines_from(path), start=1):
+        compare(number, line)
         yield decode(decoder, line, path, number)
 
 
@@ -245,7 +258,7 @@ def read_spans(
     """The rows of the chosen spans, in their order.
 
     Where another row stands at one of them, the places are removed, and what was not given yet is found
-    by reading the file.
+    by reading the file. Raises FlippedError where a row is not the one that was written.
     """
     given = set[tuple[str, int]]()
     try:
@@ -253,6 +266,8 @@ def read_spans(
             given.add(key_of(row))
             yield row
         return
+    except FlippedError:
+        raise
     except DataError:
         if not places.told(path):
             raise
@@ -266,8 +281,10 @@ def rows_at(path: Path, kind: type[Row], spans: Iterable[Span]) -> Iterator[Row]
     with path.open("rb") as file:
         for span in spans:
             file.seek(span.start)
-            row = decode(decoder, file.read(span.end - span.start), path, span.number)
-            if key_of(row) != key_of(span):
+            line = file.read(span.end - span.start)
+            same = is_row(line, span.content, path, span.number)
+            row = decode(decoder, line, path, span.number)
+            if not same or key_of(row) != key_of(span):
                 raise DataError(f"{path}, line {span.number}: not the row of {key_of(span)}", FRESH)
             yield row
 
@@ -279,20 +296,64 @@ def follow_rows(
 
     Only those whose keys are wanted, where that is told. None says that there is nothing new at the
     moment. The file may not be there at first, and what follows its last line feed is not read, so that
-    its writer may cut a torn line off. Raises DataError as `read_rows` does.
+    its writer may cut a torn line off. Raises DataError as `read_rows` does: rows that were there before are
+    compared with what was written.
     """
-    keys, rows = msgspec.json.Decoder(Key), msgspec.json.Decoder(kind)
+    keys, rows, compare = msgspec.json.Decoder(Key), msgspec.json.Decoder(kind), Written(path)
     place = number = 0
     while True:
         last = written.is_set()  # asked before reading: nothing comes after what is read now
         for line in lines_from(path, place) if last or path.exists() else ():
             place, number = place + len(line), number + 1
+            compare(number, line)
             if wanted is None or wanted(key_of(decode(keys, line, path, number))):
                 yield decode(rows, line, path, number)
         if last:
             return
         yield None
         written.wait(LOOKED_AGAIN)
+
+
+class Written:
+    """Compares the lines of a file, read one after the other, with what is told of those that were written.
+
+    Where the two are out of step nothing is compared: the places are those of another file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.end = path, 0
+        self.known = places.told(path) if path.exists() else []
+
+    def __call__(self, number: int, line: bytes) -> None:
+        """Raises FlippedError where the line is not the one that was written."""
+        self.end += len(line)
+        if number > len(self.known) or self.known[number - 1].end != self.end:
+            return
+        if not is_row(line, self.known[number - 1].content, self.path, number):
+            self.known = []
+
+
+def is_row(line: bytes, content: int, path: Path, number: int) -> bool:
+    """Whether a line is the row that was written there.
+
+    It may be another one: the file's rows were put in another order. Raises FlippedError where it is none.
+    """
+    if content == places.UNKNOWN or (found := places.content_of(line)) == content:
+        return True
+    if not places.is_line(line) or reordered(path):
+        return False
+    raise FlippedError(
+        f"{path}, line {number}: this is not the row that was written (its checksum is {found:08x} and "
+        f"was {content:08x})",
+        f"{ASIDE}. If it was changed on purpose, remove {places.file_of(path).name}.",
+    )
+
+
+def reordered(path: Path) -> bool:
+    """Whether a file has exactly the rows that were written, in whatever order."""
+    return sorted(map(places.content_of, lines_from(path))) == sorted(
+        one.content for one in places.told(path)
+    )
 
 
 def key_of(row: Keyed) -> tuple[str, int]:

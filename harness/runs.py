@@ -18,6 +18,7 @@ from harness.discover import suggestion
 from harness.errors import DataError, UsageError
 from harness.evaluate import Ask, Mark
 from harness.files import UNREADABLE, read_json, write_json
+from harness.integrity import IDENTITY, is_of
 from harness.recipe import Recipe, Row
 from harness.stage import Json, Stage
 from harness.store import RunStore
@@ -163,11 +164,17 @@ def understood(told: dict[str, Json], kind: type[T], home: Path) -> T:
 
 
 def identity_of(path: Path) -> dict[str, Any]:
-    """What a stage's directory says of it. Raises DataError where it says nothing."""
+    """What a stage's directory says of it. Raises DataError where that is nothing, or another's."""
     try:
-        return msgspec.json.decode((path / "identity.json").read_bytes(), type=dict[str, Any])
+        told = msgspec.json.decode((path / IDENTITY).read_bytes(), type=dict[str, Any])
     except (OSError, ValueError, *UNREADABLE) as error:
         raise DataError(f"{path} is not a stage's directory: {error}", MOVED) from error
+    if not is_of(told, path.name):
+        raise DataError(
+            f"{path / IDENTITY} is not that of its folder: what it says has another key",
+            f"It was changed, or damaged: `harness verify --mend` restores it. {MOVED}",
+        )
+    return told
 
 
 def remade(

@@ -7,7 +7,7 @@ Keys are Merkle: class, `version`, fields, keys of the input stages. Code is not
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,8 +88,13 @@ class Stage:
     @cached_property
     def key(self) -> str:
         """Kind and eight hex digits, such as `sft-4f2a9c1b`."""
-        canonical = json.dumps(self.identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return f"{self.kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+        return key_of_identity(self.kind, self.identity)
+
+
+def key_of_identity(kind: str, identity: Mapping[str, Json]) -> str:
+    """The key of a stage that says this of itself."""
+    canonical = json.dumps(identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return f"{kind}-{hashlib.sha256(canonical.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def described(value: object) -> Json:

@@ -4,7 +4,8 @@
     runs/dasd-micro/            links with human names into stages/
 
 A directory without stage.json is partial: the next build continues it. Two processes that want the
-same stage wait for each other.
+same stage wait for each other. stage.json tells each file's hash, and what is read of a finished stage is
+compared with it (`harness/integrity.py`).
 """
 
 import errno
@@ -30,6 +31,17 @@ from harness.errors import HarnessError, StageError
 from harness.files import read_json, write_json
 from harness.graders import Graders, LocalGraders
 from harness.hub import Served
+from harness.integrity import IDENTITY as IDENTITY
+from harness.integrity import MANIFEST as MANIFEST
+from harness.integrity import (
+    Wish,
+    check_files,
+    of_a_report,
+    of_an_input,
+    read_manifest,
+    sealed_files,
+    with_check,
+)
 from harness.machine import Machine
 from harness.preflight import Preflights
 from harness.progress import Progress
@@ -42,9 +54,7 @@ from harness.workplace import workplace
 
 Row = TypeVar("Row")
 State = Literal["done", "partial", "missing"]
-MANIFEST, IDENTITY = "stage.json", "identity.json"
 LABELS = "labels.json"
-DAMAGED = "Remove that file: the stage is then gone through again, and what its folder holds is kept."
 CHECKED_AGAIN = 0.5
 """Seconds after which who waits for another process looks whether everything was told to stop."""
 
@@ -83,11 +93,14 @@ class Context:
         self._graders: Graders | None = None
 
     def path(self, stage: Stage) -> Path:
-        """The directory of a finished input. Raises StageError where it is not complete."""
+        """The directory of a finished input.
+
+        Raises StageError where it is not complete, and DataError where it is not what was written.
+        """
         path = self._store.path(stage)
         if self._store.state(stage) != "done":
             raise StageError(f"{stage.key} is not complete", f"It should stand in {path}.")
-        return path
+        return self._store.whole(stage, of_an_input, self.progress.say)
 
     @contextmanager
     def growing(self, stage: Stage) -> Iterator[None]:
@@ -177,6 +190,7 @@ class RunStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.stages = root / "stages"
+        self._whole = set[tuple[str, Wish]]()
 
     def path(self, stage: Stage) -> Path:
         return self.stages / stage.key
@@ -187,9 +201,21 @@ class RunStore:
             return "done"
         return "partial" if path.exists() else "missing"
 
+    def whole(
+        self, stage: Stage, wanted: Wish = of_a_report, say: Callable[[str], None] = lambda text: None
+    ) -> Path:
+        """The directory of a stage; where it is finished, the wanted files are those that were written.
+
+        Raises DataError where one is not. They are looked at once.
+        """
+        if self.state(stage) == "done" and (stage.key, wanted) not in self._whole:
+            check_files(self.path(stage), wanted, say)
+            self._whole.add((stage.key, wanted))
+        return self.path(stage)
+
     def manifest(self, stage: Stage) -> dict[str, Any]:
         """What stage.json of a finished stage says. Raises DataError where it is damaged."""
-        return read_json(self.path(stage) / MANIFEST, dict[str, Any], DAMAGED)
+        return read_manifest(self.path(stage))
 
     def build(self, stage: Stage, context: Context) -> Path:
         """Runs the stage where it is not complete. Its inputs must be, but for one that it follows.
@@ -207,19 +233,18 @@ class RunStore:
             write_json(path / IDENTITY, stage.identity)
             where, started = workplace(context.machine), time.time()
             stage.run(path, context)
-            write_json(
-                path / MANIFEST,
-                {
-                    "key": stage.key,
-                    "identity": stage.identity,
-                    "inputs": [read.key for read in stage.inputs],
-                    "seconds": round(time.time() - started, 3),
-                    "rows": row_count(path),
-                    "resumed": resumed,
-                    "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                    "workplace": where,
-                },
-            )
+            manifest = {
+                "key": stage.key,
+                "identity": stage.identity,
+                "inputs": [read.key for read in stage.inputs],
+                "seconds": round(time.time() - started, 3),
+                "rows": row_count(path),
+                "resumed": resumed,
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "workplace": where,
+                "files": sealed_files(path),
+            }
+            write_json(path / MANIFEST, with_check(manifest))
         return path
 
     @contextmanager

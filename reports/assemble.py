@@ -93,11 +93,11 @@ def measured(
     for label, mark in labels.items():
         if isinstance(mark, Mark) and store.state(mark) == "done":
             _, row, benchmark = label.split("/")
-            questions, draws = asked_counts(store.path(mark.asked))
+            questions, draws = asked_counts(store.whole(mark.asked))
             yield Measurement(
                 row=row,
                 benchmark=benchmark,
-                grades=list(read_rows(store.path(mark) / "grades.jsonl", Grade)),
+                grades=list(read_rows(store.whole(mark) / "grades.jsonl", Grade)),
                 questions=questions,
                 draws=draws,
                 protocol=protocol(mark, questions),

@@ -82,7 +82,7 @@ def compared(store: RunStore, a: Evaluated, b: Evaluated) -> Compared:
 
 
 def grades(store: RunStore, mark: Mark) -> list[Grade]:
-    return list(read_rows(store.path(mark) / "grades.jsonl", Grade))
+    return list(read_rows(store.whole(mark) / "grades.jsonl", Grade))
 
 
 def asked_otherwise(a: Mark, b: Mark) -> Iterator[str]:

@@ -26,6 +26,7 @@ from harness.discover import suggestion
 from harness.errors import StageError, UsageError
 from harness.files import write_json, write_rows, write_whole
 from harness.hub import COMMIT, REPOSITORY, Checkpoint, check_checkpoint, copy_files, model_files
+from harness.integrity import of_an_input
 from harness.recipe import Recipe
 from harness.rows import read_in_order, read_rows
 from harness.stage import Json, Stage, ordered
@@ -162,7 +163,7 @@ def publish(what: Publication, out: Path) -> list[str]:
     aside = out.with_name(f".{out.name}.partial")
     start(aside, marker(what))
     model = aside / "model"
-    copy_checkpoint(what.store.path(what.model) / "model", model)
+    copy_checkpoint(what.store.whole(what.model, of_an_input) / "model", model)
     counts = {label: write_data(what, label, aside / "data" / label) for label in what.data}
     write_whole(model / "README.md", model_card(what, counts).encode())
     for label in what.data:
@@ -264,7 +265,8 @@ def write_data(what: Publication, label: str, folder: Path) -> Counts:
     """A stage's rows in the released schema; kept where an interrupted call wrote them whole."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ROWS).exists():
-        rows = read_in_order(what.store.path(what.data[label]) / "generations.jsonl", Generation)
+        data = what.store.whole(what.data[label], of_an_input)
+        rows = read_in_order(data / "generations.jsonl", Generation)
         write_rows(folder / ROWS, map(as_released, rows))
     return counted(folder / ROWS)
 

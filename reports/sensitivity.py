@@ -46,7 +46,7 @@ def sensitivity(store: RunStore, labels: Mapping[str, Stage], context: Context) 
         if isinstance(mark, Mark) and store.state(mark) == "done":
             _, row, benchmark = label.split("/")
             check_grader(label, mark)
-            questions, draws = asked_counts(store.path(mark.asked))
+            questions, draws = asked_counts(store.whole(mark.asked))
             reported = score(graded(store, mark), questions, draws).average
             for variation in mark.asked.benchmark.variations():
                 found, questions, of = under(variation, mark, store, context)
@@ -91,7 +91,7 @@ def check_grader(label: str, mark: Mark) -> None:
 
 
 def graded(store: RunStore, mark: Mark) -> list[Grade]:
-    return list(read_rows(store.path(mark) / "grades.jsonl", Grade))
+    return list(read_rows(store.whole(mark) / "grades.jsonl", Grade))
 
 
 def lenient(grade: Grade) -> Grade:

@@ -88,6 +88,7 @@ def told(store: RunStore, stage: Stage, name: str, estimator: Estimator) -> Fact
     if state != "done":
         return Facts(name=name, stage=stage, path=path, state=state, rows_out=store.rows(stage) or None)
     manifest = store.manifest(stage)
+    store.whole(stage)
     work = work_of(stage, estimator)
     tokens_in, tokens_out = tokens(store, stage, estimator)
     return Facts(

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,7 @@ from harness.runs import (
     write_recipe,
 )
 from harness.serve import ServerPool
+from harness.stage import key_of_identity
 from harness.store import Context, Runner, RunStore
 from harness.types import Grade
 from reports.assemble import assemble
@@ -191,10 +193,29 @@ def test_an_unknown_run_suggests_a_known_one(place: tuple[RunStore, Context]) ->
 def test_answers_to_other_prompts_are_not_regraded(place: tuple[RunStore, Context]) -> None:
     store, _ = place
     mark = finished(place, "mine", "sft-1", right=4)
-    identity = store.path(mark.asked) / "identity.json"
-    identity.write_text(identity.read_text().replace('"version": 1', '"version": 0'))
-    identity.write_text(identity.read_text().replace('"system": "Be brief."', '"system": "Be long."'))
+    benchmark = {**mark.asked.identity["benchmark"], "version": 0}
+    asked = renamed(store, mark.asked.key, {**mark.asked.identity, "benchmark": benchmark})
+    link = store.root / "mine" / "eval" / "student" / "micro_math"
+    link.unlink()
+    link.symlink_to(store.stages / renamed(store, mark.key, {**mark.identity, "asked": asked}))
     with pytest.raises(DataError, match="asked with other questions or prompts"):
+        evaluations(store, "mine", BENCHMARKS)
+
+
+def renamed(store: RunStore, key: str, identity: dict[str, Any]) -> str:
+    """Makes a stage one of another identity, as an earlier version left it; returns its key."""
+    now = key_of_identity(key.partition("-")[0], identity)
+    write_json(store.stages / key / "identity.json", identity)
+    (store.stages / key).rename(store.stages / now)
+    return now
+
+
+def test_an_identity_that_was_changed_is_not_that_of_its_folder(place: tuple[RunStore, Context]) -> None:
+    """Verdicts by another grader than the one that the folder is named after."""
+    store, _ = place
+    mark = finished(place, "mine", "sft-1", right=4)
+    write_json(store.path(mark) / "identity.json", {**mark.identity, "grader": mark.grader + 1})
+    with pytest.raises(DataError, match=r"identity\.json is not that of its folder"):
         evaluations(store, "mine", BENCHMARKS)
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "preflight": "harness.cli.preflight:preflight",
     "serve": "harness.cli.serve:serve",
     "report": "harness.cli.report:report",
+    "verify": "harness.cli.verify:verify",
     "regrade": "harness.cli.regrade:regrade",
     "compare": "harness.cli.compare:compare",
     "crosscheck": "harness.cli.crosscheck:crosscheck",

@@ -6,7 +6,7 @@ from types import FrameType
 EXIT_CODES = """\b
 Exit codes:
   0    done
-  1    failed; or doctor, preflight or data verify found something missing
+  1    failed; or doctor, preflight, verify or data verify found something missing or damaged
   64   wrong usage: an unknown name, an impossible option
   75   run the same command again later: a batch is under way
   130  interrupted by Ctrl-C or SIGTERM: the same command continues

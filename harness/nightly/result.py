@@ -44,7 +44,7 @@ def concluded(test: Evaluation, store: RunStore, failure: str, by: Judging) -> C
         return unfinished(test, test.missing or failure), [], {}
     counts, texts = count(store, test.mark)
     setting = setting_of(test.mark, [one.question for one in counts])
-    questions, draws = asked_counts(store.path(test.mark.asked))
+    questions, draws = asked_counts(store.whole(test.mark.asked))
     rows = sum(one.draws for one in counts)
     right = sum(one.correct for one in counts)
     graded = rows - sum(one.ungraded for one in counts)
@@ -171,10 +171,10 @@ def changes(before: Result, now: Result) -> Iterator[str]:
 
 def count(store: RunStore, mark: Mark) -> tuple[list[Counted], str]:
     """A finished evaluation's counts by question, and a digest of all its texts."""
-    grades = {key_of(one): one for one in read_rows(store.path(mark) / "grades.jsonl", Grade)}
+    grades = {key_of(one): one for one in read_rows(store.whole(mark) / "grades.jsonl", Grade)}
     by_question: dict[str, list[tuple[Grade, int]]] = {}
     texts: dict[tuple[str, int], bytes] = {}
-    for row in read_rows(store.path(mark.asked) / ROWS, Generation):
+    for row in read_rows(store.whole(mark.asked) / ROWS, Generation):
         if (grade := grades.get(key_of(row))) is not None:
             by_question.setdefault(row.question, []).append((grade, row.completion_tokens))
         texts[key_of(row)] = blake2b(row.text.encode("utf-8", "surrogatepass"), digest_size=8).digest()

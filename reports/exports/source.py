@@ -213,7 +213,7 @@ def evaluation(
     store: RunStore, run: str, entry: Entry, mark: Mark, data: Path | None, gated_texts: bool
 ) -> Evaluation:
     """One finished evaluation as the exports read it."""
-    asked, marked = store.path(mark.asked), store.path(mark)
+    asked, marked = store.whole(mark.asked), store.whole(mark)
     finished = datetime.strptime(store.manifest(mark)["finished"], "%Y-%m-%dT%H:%M:%SZ")
     return Evaluation(
         run=run,

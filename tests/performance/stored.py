@@ -20,6 +20,7 @@ from harness.answering import Response
 from harness.chat import CLOSE, OPEN
 from harness.evaluate import Ask, Mark
 from harness.files import write_json
+from harness.integrity import with_check
 from harness.recipe import Recipe, evaluation
 from harness.rows import RowFile, read_rows
 from harness.session import SESSION
@@ -161,7 +162,9 @@ class StoredRun:
         folder = self.store.path(self.mark).rename(self.store.path(older))
         manifest = json.loads((folder / "stage.json").read_bytes())
         write_json(folder / "identity.json", older.identity)
-        write_json(folder / "stage.json", {**manifest, "key": older.key, "identity": older.identity})
+        files = {name: was for name, was in manifest["files"].items() if name != "identity.json"}
+        now = {**manifest, "key": older.key, "identity": older.identity, "files": files}
+        write_json(folder / "stage.json", with_check(now))
         self.store.view(NAME, {f"eval/{MODEL}/{self.benchmark.name}": older})
 
 

@@ -112,6 +112,8 @@ def lose_an_order(runs: Path, run: str) -> None:
     rows = runs / "stages" / asked / "generations.jsonl"
     first, *rest = rows.read_text().split("\n")
     rows.write_text("\n".join([json.dumps({**json.loads(first), "kept": {}}), *rest]))
+    (rows.parent / "stage.json").write_text("{}")  # as of an earlier version, which told no file's hash
+    rows.with_name(f"{rows.name}.places").unlink()
     (mark / "stage.json").unlink()
     (mark / "grades.jsonl").unlink()
 
