@@ -231,13 +231,13 @@ class RunStore:
             path.mkdir(parents=True, exist_ok=True)
             resumed = begun(path)
             write_json(path / IDENTITY, stage.identity)
-            where, started = workplace(context.machine), time.time()
+            where, started = workplace(context.machine), time.monotonic()
             stage.run(path, context)
             manifest = {
                 "key": stage.key,
                 "identity": stage.identity,
                 "inputs": [read.key for read in stage.inputs],
-                "seconds": round(time.time() - started, 3),
+                "seconds": round(time.monotonic() - started, 3),
                 "rows": row_count(path),
                 "resumed": resumed,
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

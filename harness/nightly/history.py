@@ -329,7 +329,7 @@ class History:
         """The first night of the level that was last accepted, and the last of those that were accepted."""
         row = self.connection.execute(
             "SELECT since, up_to FROM accepted WHERE checkpoint = ? AND benchmark = ? AND up_to < ? "
-            "ORDER BY at DESC, rowid DESC LIMIT 1",
+            "ORDER BY rowid DESC LIMIT 1",  # not by the clock, which may have gone back
             (checkpoint, benchmark, before),
         ).fetchone()
         return (row[0], row[1]) if row else (0, 0)
