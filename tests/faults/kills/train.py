@@ -1,0 +1,194 @@
+"""Kills of a training: of the command, of its trainer, of what stands between them, again and again.
+
+The trainer stands in for LLaMA-Factory: a launcher and a worker, checkpoints that take their time to be
+written, weights that follow from every step. Half of the workers outlive SIGTERM, and are still at work when
+the command is run again, which is at once.
+"""
+
+import json
+import random
+import signal
+import sys
+import tempfile
+from functools import cache, partial
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from tests.faults import training
+from tests.faults.fault import Fault, Outcome
+from tests.faults.forked import forked
+from tests.faults.struck import INTERRUPTED, INTERRUPTED_CODE, Scene, Trouble
+from tests.faults.victims import Start, Strike, Struck, struck
+
+STANDIN = Path(__file__).parents[2] / "fakes" / "llamafactory_cli.py"
+STEPS = 36
+AFRESH = 0.1
+"""The share of commands that start a Python of their own."""
+STRIKES = 8
+ROLES = {"launcher": "llamafactory_cli.py -m", "worker": "llamafactory_cli.py worker"}
+VICTIMS = (
+    "command",
+    "command",
+    "command",
+    "group",
+    "launcher",
+    "worker",
+    "outer",
+    "inner",
+    "supervisors",
+    "all",
+)
+GOES_ON = "The same command goes on from the last epoch that was saved."
+
+
+def placed(folder: Path, stubborn: bool) -> list[str]:
+    """The command's arguments, with the stand-in where machine.toml names LLaMA-Factory's interpreter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    python, machine = folder / "python", folder / "machine.toml"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {STANDIN} "$@"\n')
+    python.chmod(0o755)
+    more = '[engines.llamafactory.environment]\nSTUBBORN = "yes"\n' if stubborn else ""
+    machine.write_text(f'gpus = 0\n[engines.llamafactory]\npython = "{python}"\n{more}')
+    return ["train", str(folder / "runs"), str(machine), "standin"]
+
+
+def start_of(scene: Scene, arguments: list[str], afresh: bool) -> Start:
+    """A start of the command: of a Python of its own, or of a fork of this one."""
+    if afresh:
+        return partial(scene.start, [sys.executable, "-m", training.__name__, *arguments])
+    return partial(forked, scene, arguments)
+
+
+def trained(folder: Path) -> Path:
+    return (folder / "runs" / "kept" / "trained").resolve()
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """What the finished training is made of, but for times, places and the trainer's own log."""
+    stage, own = trained(folder), str(folder).encode()
+    return {
+        str(file.relative_to(stage)): file.read_bytes().replace(own, b"")
+        for file in stage.rglob("*")
+        if file.is_file() and file.name not in ("stage.json", "log.txt")
+    }
+
+
+@cache
+def undisturbed() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory(prefix="kills-train-") as name:
+        folder = Path(name).resolve()
+        start = start_of(Scene(folder=folder), placed(folder, stubborn=False), afresh=True)
+        ended = struck(start, folder / "said.txt", None, ROLES)
+        assert ended.code == 0, ended.said
+        return files_of(folder)
+
+
+def same(folder: Path, calm: dict[str, bytes]) -> None:
+    """Raises Trouble where the training did not come to the very result of the undisturbed one."""
+    found = files_of(folder)
+    if found.keys() != calm.keys():
+        raise Trouble("lost", f"other files: {sorted(found.keys() ^ calm.keys())}")
+    try:
+        load_file(trained(folder) / "model" / "model.safetensors")
+    except SafetensorError as error:
+        raise Trouble("lost", f"the checkpoint is torn: {error}") from error
+    steps = [entry["step"] for entry in json.loads(found["losses.json"])]
+    if steps != list(range(1, STEPS + 1)):
+        raise Trouble("lost", f"the training's log has other steps than 1 to {STEPS}: {steps}")
+    if differing := [name for name in sorted(calm) if found[name] != calm[name]]:
+        raise Trouble("wrongly graded", f"not as undisturbed: {differing}")
+
+
+def drawn(rng: random.Random, number: int, stages: Path) -> Strike:
+    """Half of the strikes fall into the trainer's work, a third into its end and what follows, the others
+    anywhere."""
+    begun = rng.choice((at_work, at_work, at_work, at_end, at_end, anywhere))
+    return Strike(
+        victim=rng.choice(VICTIMS),
+        signal=signal.SIGTERM if number % 2 else signal.SIGKILL,
+        after=rng.uniform(0, AFTER[begun]),
+        begun=partial(begun, stages, written(stages)),
+    )
+
+
+def written(stages: Path) -> int:
+    """Bytes that trainers have printed."""
+    return sum(log.stat().st_size for log in stages.glob("sft-*/log.txt"))
+
+
+def at_work(stages: Path, before: int, command: int) -> bool:
+    """Whether a trainer has printed more than before."""
+    return written(stages) > before
+
+
+def at_end(stages: Path, before: int, command: int) -> bool:
+    """Whether the trainer writes the finished model."""
+    return written(stages) > before and any(stages.glob("sft-*/checkpoints/config.json"))
+
+
+def anywhere(stages: Path, before: int, command: int) -> bool:
+    return True
+
+
+AFTER = {at_work: 0.7, at_end: 0.5, anywhere: 1.2}
+"""Seconds within which a strike falls after such a moment."""
+
+
+def complaint(ended: Struck) -> str:
+    """What is wrong with how the command ended."""
+    strike = ended.strike
+    if "Traceback" in ended.said:
+        return "it traced back"
+    if strike is None or ended.code == 0:
+        return "" if ended.code == 0 else "it ended by itself"
+    if not strike.meets_command:
+        return "" if ended.code == 1 and GOES_ON in ended.said else "its trainer's end was not told"
+    if ended.code == -strike.signal and (strike.signal == signal.SIGKILL or not ended.caught):
+        return ""
+    return (
+        ""
+        if ended.code == INTERRUPTED_CODE and INTERRUPTED in ended.said
+        else "it was not told as interrupted"
+    )
+
+
+def run(folder: Path, seed: int) -> Outcome:
+    folder, calm = folder.resolve(), undisturbed()
+    rng, given = random.Random(f"{seed}:train"), list[Strike]()
+    scene, rounds = Scene(folder=folder), 0
+    try:
+        while len(given) < STRIKES:
+            rounds += 1
+            given += disturbed(scene, folder / str(rounds), rng, STRIKES - len(given))
+            same(folder / str(rounds), calm)
+        if left := scene.left():
+            raise Trouble("escaped", f"left behind: {left}")
+    except Trouble as trouble:
+        return Outcome(ending=trouble.ending, note=str(trouble), strikes=max(1, len(given)))
+    note = f"{rounds} trainings ended alike after {len(given)} strikes"
+    return Outcome(ending="survived", note=note, strikes=len(given))
+
+
+def disturbed(scene: Scene, folder: Path, rng: random.Random, most: int) -> list[Strike]:
+    """One training, struck again and again until it is done; by whom."""
+    arguments, given = placed(folder, stubborn=rng.random() < 0.5), list[Strike]()
+    log, told = folder / "said.txt", ""
+    while len(given) < most:
+        strike = drawn(rng, len(given), folder / "runs" / "stages")
+        ended = struck(start_of(scene, arguments, rng.random() < AFRESH), log, strike, ROLES)
+        if ended.strike is not None:
+            given.append(ended.strike)
+        told = ", ".join(map(str, given))
+        if wrong := complaint(ended):
+            raise Trouble("lost", f"{wrong} ({ended.code}) after {told}: {ended.said[-1500:]}")
+        if ended.code == 0:
+            return given
+    ended = struck(start_of(scene, arguments, afresh=False), log, None, ROLES)
+    if ended.code:
+        raise Trouble("lost", f"run again after {told}, it ended with {ended.code}: {ended.said[-1500:]}")
+    return given
+
+
+train = Fault(name="train", kind="train", run=run)

@@ -1,0 +1,136 @@
+"""Whoever of a command's processes is struck, once the command is at some point of its work."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from harness.supervise import descendants
+from tests.faults.struck import PATIENCE, Blow, Trouble, catches, hit, said_in
+
+POLL = 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strike:
+    """A signal to one of a command's processes, so many seconds after `begun` says so, which gets its id.
+
+    `victim` is `command`, `group` (the command's process group), `all` (the command and everything below it)
+    or the role of processes below it.
+    """
+
+    victim: str
+    signal: signal.Signals
+    after: float
+    begun: Callable[[int], bool] = lambda command: True
+
+    def __str__(self) -> str:
+        return f"{self.signal.name} to {self.victim}"
+
+    @property
+    def meets_command(self) -> bool:
+        return self.victim in ("command", "group", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Struck:
+    """How a command ended. `strike` is None where nobody was there any more to be struck; `caught` says
+    whether the command handled SIGTERM already."""
+
+    code: int
+    said: str
+    strike: Strike | None
+    caught: bool
+
+
+class Running(Protocol):
+    """A command at work: a subprocess.Popen, or a Fork."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+Start = Callable[[Path], Running]
+"""Starts a command that writes what it says to a file."""
+
+
+def struck(start: Start, log: Path, strike: Strike | None, roles: Mapping[str, str]) -> Struck:
+    """Runs the command and strikes, if so. Raises Trouble where it does not end then."""
+    process = start(log)
+    try:
+        given = strike if strike is not None and reached(strike, process) else None
+        caught = catches(process.pid, signal.SIGTERM)
+        if given is not None and not sent(given, process.pid, roles):
+            given = None
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise Trouble("lost", f"still there {PATIENCE:.0f} s after {strike}: {said_in(log)}") from None
+    finally:
+        if process.poll() is None:
+            hit(process.pid, Blow(after=0, signal=signal.SIGKILL, group=True))
+            process.wait()
+    return Struck(code=process.wait(), said=said_in(log), strike=given, caught=caught)
+
+
+def reached(strike: Strike, process: Running) -> bool:
+    """Waits for the moment; whether the command is still at work then."""
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and not strike.begun(process.pid) and time.monotonic() < deadline:
+        time.sleep(POLL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(strike.after)
+    return process.poll() is None
+
+
+def sent(strike: Strike, command: int, roles: Mapping[str, str]) -> bool:
+    """Whether the signal reached somebody."""
+    if strike.victim == "group":
+        hit(command, Blow(after=0, signal=strike.signal, group=True))
+        return True
+    below = family(command, roles)
+    every = [command, *(one for found in below.values() for one in found)]
+    chosen = {"command": [command], "all": every}.get(strike.victim, below.get(strike.victim, []))
+    return send(chosen, strike.signal)
+
+
+def send(processes: Iterable[int], which: signal.Signals) -> bool:
+    reached = False
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, which)
+            reached = True
+    return reached
+
+
+def family(command: int, roles: Mapping[str, str]) -> dict[str, list[int]]:
+    """The processes below a command by role: the first one whose text stands in the command line.
+
+    `supervisors` are the two processes of harness/supervise.py, `outer` and `inner` each of them.
+    """
+    found: dict[str, list[int]] = {}
+    for process in descendants(command):
+        words = command_line(process)
+        role = next((role for role, text in roles.items() if text in words), "other")
+        if "supervise.py" in words:
+            role = "inner" if "outer" in found else "outer"
+            found.setdefault("supervisors", []).append(process)
+        found.setdefault(role, []).append(process)
+    return found
+
+
+def command_line(process: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
