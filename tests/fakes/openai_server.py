@@ -66,9 +66,12 @@ def response_words(body: dict[str, Any], options: argparse.Namespace, serial: in
     chooser = random.Random(hashlib.sha256("\0".join(key).encode()).hexdigest())
     if options.sums is not None and (asked := SUM.search(prompt)):
         return solution(asked.group(1), chooser.random() < options.sums)[: body["max_tokens"]]
-    return [chooser.choice(WORDS) + " " for _ in range(min(options.words, body["max_tokens"]))]
+    program = ["\n", "```python\n", f"print({chooser.choice(PROGRAMS)})", "\n```"] if options.programs else []
+    words = [chooser.choice(WORDS) + " " for _ in range(options.words)]
+    return [*words, *program][: body["max_tokens"]]
 
 
+PROGRAMS = tuple(f"{name}(map(int, input().split()))" for name in ("sum", "max", "min", "sorted"))
 SUM = re.compile(r"Compute ([-+*0-9]+)\.")
 
 
@@ -301,6 +304,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--pieces", type=json.loads, help="every response, a JSON list of its tokens")
     parser.add_argument("--reasoning", default="", help="reasoning_content of every response")
     parser.add_argument("--sums", type=float, help="answer micro_math, this share of it rightly")
+    parser.add_argument("--programs", action="store_true", help="end every other response with a program")
     parser.add_argument("--finish", default="", help="finish_reason of every response")
     parser.add_argument("--fail", type=int, default=0, help="answer 500 to the first N requests")
     parser.add_argument("--busy", type=int, default=0, help="answer 429 to the first N requests")
