@@ -27,7 +27,7 @@ from tests.tally import Ending
 TRIES = 6
 """Starts after which a run that still does not end well counts as lost."""
 DEAR = "server killed"
-"""A new vLLM takes minutes to start, so it is killed in few of the rounds."""
+"""A new vLLM takes minutes to start, so it is killed in fewer rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Campaign:
         """The fault of a round, or none."""
         if rng.random() > self.effort.faulty:
             return ""
-        weights = [0.2 if self.effort.real and name == DEAR else 1.0 for name in names]
+        weights = [0.5 if self.effort.real and name == DEAR else 1.0 for name in names]
         return rng.choices(names, weights)[0]
 
     @contextmanager
