@@ -1,8 +1,8 @@
 """Asynchronous client of OpenAI-compatible servers: one request in, one Response out.
 
 Tries again only what can heal: a connection that failed, 429, 5xx, an answer that the server itself
-gave up, or one that cannot be what it says. There is no time limit on a generation: a client that gives up
-restarts an hour's work.
+gave up, or one that cannot be what it says. There is no time limit on a generation unless one is asked for:
+a client that gives up restarts an hour's work.
 """
 
 import asyncio
@@ -27,7 +27,14 @@ from harness.completion import Completion
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
 from harness.files import UNREADABLE
-from harness.patience import ATTEMPTS_WHEN_BUSY, GO_ON, Patience, Transient, pause, seconds_to_wait
+from harness.patience import (
+    ATTEMPTS_WHEN_BUSY,
+    GO_ON,
+    Patience,
+    Transient,
+    pause,
+    seconds_to_wait,
+)
 from harness.secrets import SURELY, Masking, hidden, masked, masked_bytes
 from harness.soundness import flaw
 from harness.stream import DEAF, LARGEST_ANSWER, STREAMED, BrokenStream, Listener, Uncounted, listened
@@ -67,7 +74,8 @@ class Client:
     """Asks one endpoint over one connection pool. `on_retry` is called at every repeated attempt.
 
     `honoured` goes into every row: what the preflight found. `counted` says that the server was seen to
-    count tokens: an answer without counts is none of its own then.
+    count tokens: an answer without counts is none of its own then. `patience` is how many seconds a server
+    that is away has to come back, and `longest_silence` how many nothing may come of an answer (0: any).
     """
 
     def __init__(
@@ -77,12 +85,16 @@ class Client:
         connections: int = 64,
         honoured: tuple[str, ...] = (),
         counted: bool = False,
+        patience: float = 0.0,
+        longest_silence: float = 0.0,
         on_retry: Callable[[], None] = lambda: None,
     ) -> None:
         self.endpoint = endpoint
         self.connections = connections
         self.honoured = honoured
         self.counted = counted
+        self.patience = patience
+        self.longest_silence = longest_silence
         self.on_retry = on_retry
         self.quiet_until = 0.0
         self.urls: dict[str, URL] = {}
@@ -95,7 +107,9 @@ class Client:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=STREAM_BUFFER if self.endpoint.stream_from else WHOLE_BUFFER,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=30, sock_read=self.longest_silence or None
+            ),
             headers={
                 "User-Agent": AGENT,
                 "Accept-Encoding": "identity",
@@ -154,7 +168,7 @@ class Client:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(Transient),
                 wait=pause,
-                stop=Patience(),
+                stop=Patience(self.patience),
                 before_sleep=lambda state: self.on_retry(),
                 reraise=True,
             ):
@@ -189,7 +203,7 @@ class Client:
                 raise Transient(error.message, remedy=UNSOUND) from error
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Transient(f"{type(error).__name__}: {error}") from error
+            raise Transient(f"{type(error).__name__}: {error}", away=True) from error
         return understood(body, self.endpoint)
 
     async def listened(self, answer: aiohttp.ClientResponse, listener: Listener) -> Completion:
@@ -306,7 +320,7 @@ def failure(status: int, data: bytes, headers: Mapping[str, str], endpoint: Endp
     if status == 429:
         return Transient(f"429: {said}", wish, ATTEMPTS_WHEN_BUSY)
     if status >= 500 or status == 408:
-        return Transient(f"{status}: {said}", wish)
+        return Transient(f"{status}: {said}", wish, away=True)
     remedies = {
         401: "set the environment variable that engines.remote.api_key_env names",
         403: "set the environment variable that engines.remote.api_key_env names",

@@ -48,15 +48,23 @@ class Pace:
     any).
 
     `hang_after` is how many seconds nothing may come while the server does not even say that it is well.
+    `patience` and `longest_silence` are a Client's; where others can do its work, no server is waited for.
     """
 
     requests: int = 64
     tokens: int = 0
     hang_after: float = 300.0
+    patience: float = 0.0
+    longest_silence: float = 0.0
 
 
 def pace_of(machine: Machine) -> Pace:
-    return Pace(requests=machine.concurrency, tokens=machine.tokens_in_flight)
+    return Pace(
+        requests=machine.concurrency,
+        tokens=machine.tokens_in_flight,
+        patience=machine.patience,
+        longest_silence=machine.longest_silence,
+    )
 
 
 def generate(
@@ -190,6 +198,8 @@ class Lane:
             connections=count,
             honoured=loop.honoured,
             counted=loop.counted,
+            patience=loop.pace.patience if len(loop.endpoint.servers) == 1 else 0.0,
+            longest_silence=loop.pace.longest_silence,
             on_retry=lambda: loop.progress.advance(rows=0, failures=1),
         )
 

@@ -151,8 +151,9 @@ class Machine:
     dense bfloat16, in 10^12 operations a second: an H100's unless the file says otherwise.
     `concurrency` is how many requests each copy of a model is asked at once, and `tokens_in_flight` how many
     tokens these may grow to (0: any number). Responses of up to `stream_from` tokens or more are streamed
-    (0: none is), so that what has come of a long one is kept. `require_seed` stops a run where the server
-    honours no seeds.
+    (0: none is), so that what has come of a long one is kept. A server that fails has at least `patience`
+    seconds to come back, and a request to which nothing comes for `longest_silence` seconds is sent again
+    (0: it has any time). `require_seed` stops a run where the server honours no seeds.
     `batch_poll` is how many seconds pass between two looks at a batch that a provider works on.
     `hub` is where checkpoints and training data are downloaded from. `columns` renames what the table of
     sources expects, by repository and role: `[columns."nvidia/AceReason-1.1-SFT"] question = "problem"`.
@@ -166,6 +167,8 @@ class Machine:
     concurrency: int = 64
     tokens_in_flight: int = 0
     stream_from: int = 8192
+    patience: float = 60.0
+    longest_silence: float = 0.0
     require_seed: bool = False
     gpus: int = field(default_factory=count_gpus)
     price_per_gpu_hour: float = 0.0

@@ -17,15 +17,21 @@ backoff = wait_random_exponential(multiplier=0.25, max=20)
 
 class Transient(Exception):
     """A failure that can heal. `wait` is the server's own wish in seconds, `attempts` when to give up,
-    `remedy` what to do then."""
+    `remedy` what to do then. `away`: a server that is starting again fails like this."""
 
     def __init__(
-        self, message: str, wait: float | None = None, attempts: int = ATTEMPTS, remedy: str = GO_ON
+        self,
+        message: str,
+        wait: float | None = None,
+        attempts: int = ATTEMPTS,
+        remedy: str = GO_ON,
+        away: bool = False,
     ) -> None:
         super().__init__(message)
         self.wait = wait
         self.attempts = attempts
         self.remedy = remedy
+        self.away = away
 
 
 def seconds_to_wait(header: str | None, date: str | None = None) -> float | None:
@@ -57,13 +63,17 @@ def pause(state: RetryCallState) -> float:
 
 
 class Patience:
-    """When to give one request up: failures of each kind have a number of their own."""
+    """When to give one request up: failures of each kind have a number of their own, and a server that is
+    away has at least `seconds` to come back."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
         self.seen: Counter[int] = Counter()
 
     def __call__(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome is not None else None
         most = error.attempts if isinstance(error, Transient) else ATTEMPTS
         self.seen[most] += 1
+        if isinstance(error, Transient) and error.away and time.monotonic() - state.start_time < self.seconds:
+            return False
         return self.seen[most] >= most
