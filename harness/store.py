@@ -363,12 +363,18 @@ def writable(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        free = shutil.disk_usage(existing(root)).free // 2**20
-        raise HarnessError(
-            f"cannot write {error.filename or root}: {error.strerror}",
-            f"{free} MiB are free there. Free some space, or choose another folder with --runs DIR; "
-            "what is finished is kept, and re-running continues.",
-        ) from error
+        raise unwritten(error, root) from error
+
+
+def unwritten(error: OSError, root: Path) -> HarnessError:
+    """What a user reads of a file that could not be written, below `root` where it has no name."""
+    place = Path(error.filename or root)
+    free = shutil.disk_usage(existing(place)).free // 2**20
+    return HarnessError(
+        f"cannot write {place}: {error.strerror}",
+        f"{free} MiB are free there. Free some space, or choose another folder with --runs DIR; "
+        "what is finished is kept, and re-running continues.",
+    )
 
 
 def existing(path: Path) -> Path:

@@ -4,7 +4,9 @@ One module a command. Heavy imports happen inside the commands, so that `harness
 Exit codes are in `ending.py`.
 """
 
+import errno
 import sys
+from pathlib import Path
 
 import click
 
@@ -37,6 +39,7 @@ COMMANDS = {
     "export": "harness.cli.export:export",
     "completion": "harness.cli.completion:completion",
 }
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @click.group(
@@ -65,3 +68,10 @@ def main() -> None:
     except HarnessError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        from harness.store import unwritten
+
+        click.echo(f"error: {unwritten(error, Path.cwd())}", err=True)
+        sys.exit(HarnessError.exit_code)

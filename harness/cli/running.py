@@ -68,14 +68,16 @@ def show_report(
 ) -> "dict[str, Any]":
     """Writes the report's three files, prints the table, and returns the content of report.json."""
     from harness.runs import write_recipe
+    from harness.store import writable
     from reports.assemble import assemble
     from reports.page import as_json, write_report
     from reports.terminal import print_report
 
     assembled = assemble(store, recipe, labels, varied)
     home = store.root / recipe.name
-    write_recipe(store, recipe)
-    write_report(home, assembled)
+    with writable(store.root):
+        write_recipe(store, recipe)
+        write_report(home, assembled)
     print_report(assembled)
     click.echo(f"report: {home / 'report.html'}")
     return as_json(assembled)
