@@ -1,0 +1,101 @@
+"""A runs folder that cannot be written: from the start, or from some moment of the run on."""
+
+import random
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from tests.faults.fault import Fault, Outcome
+from tests.faults.filed import check_said, check_whole, disk, evaluate, finished, no_mounts, remount, serving
+from tests.faults.struck import PATIENCE, Ended, Scene, said_in
+
+SLOW = ("--delay", "0.05")
+
+
+def from_the_start(folder: Path, seed: int) -> Outcome:
+    with serving() as url, disk(folder / "disk", "64m"):
+        _, expected = finished(folder, url)
+        runs, scene = folder / "disk" / "runs", Scene(folder=folder)
+        assert remount(folder / "disk", "ro")
+        said = check_said(scene.strike(evaluate(url, runs), None))
+        assert remount(folder / "disk", "rw")
+        scene.run(evaluate(url, runs))
+        check_whole(runs, expected)
+    return Outcome(ending="survived", note=said)
+
+
+def a_finished_run(folder: Path, seed: int) -> Outcome:
+    """Nothing has to be written into its stages; the report has."""
+    with serving() as url, disk(folder / "disk", "64m"):
+        _, expected = finished(folder / "disk", url)
+        runs, scene = folder / "disk" / "runs", Scene(folder=folder)
+        assert remount(folder / "disk", "ro")
+        ended = scene.strike(evaluate(url, runs), None)
+        said = check_said(ended) if ended.code else "nothing had to be written"
+        assert remount(folder / "disk", "rw")
+        scene.run(evaluate(url, runs))
+        check_whole(runs, expected)
+    return Outcome(ending="survived", note=said)
+
+
+def midway(folder: Path, seed: int) -> Outcome:
+    """New files cannot be made any more; those that are open can still be written, as after `chattr +i`."""
+    rng = random.Random(f"{seed}:read-only")
+    with serving(*SLOW) as url:
+        _, expected = finished(folder / "undisturbed", url)
+        runs, scene, log = folder / "runs", Scene(folder=folder), folder / "said.txt"
+        words, wanted = evaluate(url, runs), rng.randrange(1, 20)
+        process = scene.start(words, log)
+        deadline = time.monotonic() + PATIENCE
+        while process.poll() is None and lines(runs) < wanted and time.monotonic() < deadline:
+            time.sleep(0.01)
+        locked = [path for path in runs.rglob("*") if path.is_dir() and not path.is_symlink()]
+        change("+i", locked)
+        try:
+            code = process.wait(PATIENCE)
+        finally:
+            change("-i", locked)
+        note = f"after {wanted} rows: "
+        if code:
+            note += check_said(Ended(code=code, said=said_in(log), seconds=0.0))
+        scene.run(words)
+        check_whole(runs, expected)
+    return Outcome(ending="survived", note=note)
+
+
+def lines(runs: Path) -> int:
+    return sum(file.read_bytes().count(b"\n") for file in runs.glob("stages/ask-*/generations.jsonl"))
+
+
+def change(attribute: str, folders: list[Path]) -> None:
+    if folders:
+        subprocess.run(["chattr", attribute, *map(str, folders)], check=True)
+
+
+def no_attributes() -> str:
+    """Why folders cannot be made immutable here; empty where they can."""
+    if why := no_mounts():
+        return why
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            done = subprocess.run(["chattr", "+i", place], capture_output=True, text=True, check=False)
+            subprocess.run(["chattr", "-i", place], capture_output=True, check=False)
+        except FileNotFoundError:
+            return "there is no chattr"
+    return done.stderr.strip()
+
+
+read_only = Fault(
+    name="files: a read-only folder", kind="files", run=from_the_start, slow=True, needs=no_mounts
+)
+read_only_finished = Fault(
+    name="files: a finished run becomes read-only",
+    kind="files",
+    run=a_finished_run,
+    slow=True,
+    needs=no_mounts,
+)
+read_only_midway = Fault(
+    name="files: a folder becomes read-only midway", kind="files", run=midway, slow=True, needs=no_attributes
+)
