@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "DASD_HARNESS_RAY_NODE"
-PATIENCE = 90.0
+PATIENCE = 300.0
 OBJECT_STORE = 80_000_000  # bytes; Ray's least
 
 
