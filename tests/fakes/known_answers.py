@@ -69,7 +69,7 @@ def answer(body: dict[str, Any], questions: Known) -> tuple[str, str]:
     prompt, seed = body["messages"][-1]["content"], body.get("seed")
     found = questions.find(prompt)
     if found is None:
-        return (f"seed {seed}" if body["temperature"] > 0 else "greedy"), "stop"
+        return (f"seed-{seed}" if body.get("temperature", 1) > 0 else "greedy"), "stop"
     digest = hashlib.sha256(f"{prompt}\n{seed}".encode()).digest()
     kind = KINDS[digest[0] % len(KINDS)]
     if kind == "cut off":
@@ -88,7 +88,7 @@ def application(model: str, questions: Known) -> web.Application:
         text, reason = answer(body, questions)
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
         asked = sum(len(message["content"].split()) for message in body["messages"])
-        given = len(text.split())
+        given = body["max_tokens"] if reason == "length" else min(len(text.split()), body["max_tokens"])
         usage = {"prompt_tokens": asked, "completion_tokens": given, "total_tokens": asked + given}
         told = {
             "id": "known",

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from harness.sandboxes.docker import LABEL, connected
-from tests.faults.fault import Outcome
 from tests.tally import Ending
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +30,21 @@ LAST_BREATH = 30.0
 INTERRUPTED = "interrupted: run the same command again to continue"
 INTERRUPTED_CODE = 130
 TO_THE_GROUP = 0.3
+
+
+class Running(Protocol):
+    """A command at work: a subprocess.Popen, or a fork of this process."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+Start = Callable[[Sequence[str], Path], Running]
+"""Starts a command that says what it says in a file."""
 
 
 class Trouble(Exception):
@@ -94,18 +109,18 @@ class Scene:
         self.processes.add(process.pid)
         return process
 
-    def run(self, words: Sequence[str]) -> Ended:
+    def run(self, words: Sequence[str], start: Start | None = None) -> Ended:
         """The command left alone. Raises Trouble where it does not come to a good end."""
-        ended = self.strike(words, None)
+        ended = self.strike(words, None, start)
         if ended.code != 0 or "Traceback" in ended.said:
             raise Trouble("lost", f"exit code {ended.code} when run again: {ended.said[-600:]}")
         return ended
 
-    def strike(self, words: Sequence[str], blow: Blow | None) -> Ended:
+    def strike(self, words: Sequence[str], blow: Blow | None, start: Start | None = None) -> Ended:
         """The command, struck unless it ends before. Raises Trouble where it does not end then."""
         log = self.folder / "said.txt"
         started = time.monotonic()
-        process = self.start(words, log)
+        process = (start or self.start)(words, log)
         caught = True
         try:
             if blow is not None and ended_within(process, blow.after):
@@ -120,8 +135,8 @@ class Scene:
             if process.poll() is None:
                 hit(process.pid, Blow(after=0, signal=signal.SIGKILL, group=True))
                 process.wait()
-        seconds = time.monotonic() - started
-        return Ended(code=process.returncode, said=said_in(log), seconds=seconds, blow=blow, caught=caught)
+        seconds, code = time.monotonic() - started, process.wait()
+        return Ended(code=code, said=said_in(log), seconds=seconds, blow=blow, caught=caught)
 
     def left(self) -> list[str]:
         """Processes and containers that outlive the commands for too long."""
@@ -136,8 +151,9 @@ class Scene:
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError, IndexError):
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                if state != "Z" and mark in (entry / "environ").read_bytes().split(b"\0"):
+                state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                ours = mark in (entry / "environ").read_bytes().split(b"\0")
+                if state not in "ZX" and (ours or int(session) in self.processes):
                     told = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                     found.append(f"process {entry.name}: {told[:120]}")
         return found
@@ -161,7 +177,7 @@ class Scene:
         return int(label.split("/")[-2] or 0) in self.processes
 
 
-def ended_within(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+def ended_within(process: Running, seconds: float) -> bool:
     with suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
     return process.poll() is not None
@@ -204,53 +220,3 @@ def blow_of(rng: random.Random, number: int, seconds: float) -> Blow:
     """A blow at any moment of a run that takes so long undisturbed; SIGKILL and SIGTERM take turns."""
     which = signal.SIGTERM if number % 2 else signal.SIGKILL
     return Blow(after=rng.uniform(0, seconds), signal=which, group=rng.random() < TO_THE_GROUP)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Struck:
-    """One stage kind's play. `prepare` readies a new runs folder, `words` is the command on it; `check`
-    compares it with the undisturbed one (calm, struck) and raises Trouble; `glance` looks at what is there
-    right after a blow, which may be anything but torn."""
-
-    words: Callable[[Path], Sequence[str]]
-    check: Callable[[Path, Path], None]
-    prepare: Callable[[Path], None] = lambda runs: None
-    glance: Callable[[Path, Path], None] = lambda calm, runs: None
-    containers: bool = False
-
-
-def strikes(scene: Scene, play: Struck, rng: random.Random, wanted: int) -> Outcome:
-    """So many blows, several in one run before it may finish, each as good as the last one."""
-    given, rounds, blows = 0, 0, list[Blow]()
-    try:
-        calm = scene.folder / "calm"
-        play.prepare(calm)
-        seconds = scene.run(play.words(calm)).seconds
-        while given < wanted:
-            rounds += 1
-            runs, blows = scene.folder / f"struck-{rounds}", []
-            play.prepare(runs)
-            for _ in range(min(rng.randint(1, 4), wanted - given)):
-                ended = scene.strike(play.words(runs), blow_of(rng, given, seconds))
-                if ended.blow is not None:
-                    given += 1
-                    blows.append(ended.blow)
-                aftermath(scene, play, ended)
-                play.glance(calm, runs)
-                if ended.blow is None:
-                    break
-            scene.run(play.words(runs))
-            play.check(calm, runs)
-        aftermath(scene, play, None)
-    except Trouble as trouble:
-        told = "; ".join(map(str, blows))
-        return Outcome(ending=trouble.ending, note=f"{trouble} [after {told}]", strikes=max(1, given))
-    return Outcome(ending="survived", note=f"{rounds} runs finished after {given} strikes", strikes=given)
-
-
-def aftermath(scene: Scene, play: Struck, ended: Ended | None) -> None:
-    """Raises Trouble where a command said the wrong thing, or left something alive."""
-    if ended is not None and (wrong := complaint(ended)):
-        raise Trouble("lost", wrong)
-    if left := [*scene.left(), *(scene.containers() if play.containers else ())]:
-        raise Trouble("escaped", f"left behind: {left}")

@@ -6,9 +6,9 @@ from pathlib import Path
 from tests.fakes.engine import SERVER, running
 from tests.faults.fault import Fault, Outcome
 from tests.faults.stored import same_runs
-from tests.faults.struck import HARNESS, Scene, Struck, strikes
+from tests.faults.striking import IN_ONE_GO, Struck, strikes
+from tests.faults.struck import HARNESS, Scene
 
-STRIKES = 4
 SWITCHES = ("--delay", "0.06", "--sums", "0.5")
 
 
@@ -28,7 +28,7 @@ def struck(folder: Path, seed: int, name: str, settings: str, *switches: str) ->
             words=lambda runs: evaluation(endpoint.base_url, machine, runs),
             check=same_runs,
         )
-        return strikes(Scene(folder=folder), play, random.Random(f"{seed}:{name}"), STRIKES)
+        return strikes(Scene(folder=folder), play, random.Random(f"{seed}:{name}"), IN_ONE_GO)
 
 
 whole = Fault(
