@@ -37,9 +37,11 @@ ROOT = Path(__file__).resolve().parents[1]
 def nodes() -> Iterator[Nodes]:
     with ray_nodes(2) as nodes:
         ray = connected(nodes.address)
-        nodes.joined(2)
-        yield nodes
-        ray.shutdown()
+        try:
+            nodes.joined(2)
+            yield nodes
+        finally:  # left connected to a cluster that is gone, Ray ends this process
+            ray.shutdown()
 
 
 def machine_of(nodes: Nodes, **settings: int) -> Machine:
