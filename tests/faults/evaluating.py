@@ -107,12 +107,12 @@ def free_port() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """One fault's folder. `streamed` lets every answer be streamed; `settings` are lines of machine.toml;
-    `variables` go into the environment of the command."""
+    """One fault's folder. `streamed` lets every answer be streamed; `patience` is how many seconds a server
+    that fails has to come back; `variables` go into the environment of the command."""
 
     folder: Path
     streamed: bool = False
-    settings: str = ""
+    patience: int = 60
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -157,7 +157,9 @@ class Site:
     def command(self, url: str) -> list[str]:
         machine = self.folder / "machine.toml"
         self.folder.mkdir(parents=True, exist_ok=True)
-        machine.write_text(f"concurrency = 4\nstream_from = {int(self.streamed)}\n{self.settings}\n")
+        machine.write_text(
+            f"concurrency = 4\nstream_from = {int(self.streamed)}\npatience = {self.patience}\n"
+        )
         asked = ["-b", f"micro_math:{DRAWS}", "--limit", str(QUESTIONS), "--max-tokens", str(LIMIT)]
         place = ["--base-url", f"{url}/v1", "--runs", str(self.runs), "--machine", str(machine)]
         return [*HARNESS, "evaluate", MODEL, *asked, *place]
@@ -254,21 +256,22 @@ def strikes_of(seed: int, name: str, first: int, last: int) -> tuple[int, int]:
     return chooser.randint(first, last), chooser.randint(1, 4)
 
 
-def heals(
-    folder: Path, seed: int, fault: str, *switches: str, streamed: bool = False, tells: str = ""
-) -> Outcome:
+def heals(folder: Path, seed: int, fault: str, *, streamed: bool = False, burst: int = 0) -> Outcome:
     """A fault that passes: the run goes on by itself. Where it met the preflight the run may end instead,
     with words to that effect, and must be whole when it is run again.
+
+    A `burst` strikes so many of the run's own requests, where a few strike any.
     """
-    site = Site(folder=folder, streamed=streamed)
-    first, many = strikes_of(seed, f"{fault} {streamed}", 1, ALL_REQUESTS)
-    moments = ("--after", str(first), "--strikes", str(many))
-    with site.serving("--fault", fault, *moments, *switches) as server:
+    site, name = Site(folder=folder, streamed=streamed), f"{fault} {streamed}"
+    first, many = strikes_of(seed, name, *(OWN if burst else (1, ALL_REQUESTS)))
+    moments = ("--after", str(first), "--strikes", str(burst or many))
+    only = ("--only", OWN_REQUESTS) if burst else ()
+    with site.serving("--fault", fault, *moments, *only) as server:
         found = site.evaluate(server.url)
         told, early = server.told(), not site.kept()
         if not told["struck"]:
             return lost(f"not struck: {told['asked']} requests came, {first} was to be the first")
-        if found.code and not (early and found.says(tells or GO_ON)):
+        if found.code and not (early and found.says(GO_ON)):
             return lost(f"ended with {found.code}: {found.last}")
         if found.code and (bad := wrong(site.rows(), whole=False)):
             return bad
@@ -281,13 +284,13 @@ def heals(
     )
 
 
-def lasts(folder: Path, seed: int, fault: str, says: str, *switches: str, streamed: bool = False) -> Outcome:
+def lasts(folder: Path, seed: int, fault: str, says: str, *, streamed: bool = False) -> Outcome:
     """A fault that stays, from the middle of the run on: the run ends and says why, keeps no wrong row, and
     is whole when it is run again without the fault."""
-    site = Site(folder=folder, streamed=streamed)
+    site = Site(folder=folder, streamed=streamed, patience=0)
     first, _ = strikes_of(seed, f"{fault} {streamed}", *OWN)
     moments = ("--only", OWN_REQUESTS, "--after", str(first))
-    with site.serving("--fault", fault, *moments, *switches) as server:
+    with site.serving("--fault", fault, *moments) as server:
         found, struck = site.evaluate(server.url), len(server.told()["struck"])
         if bad := wrong(site.rows(), whole=False):
             return bad

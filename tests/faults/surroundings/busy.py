@@ -44,7 +44,7 @@ without_wish = Fault(
 burst = Fault(
     name="servers: a burst of 500s",
     kind=KIND,
-    run=lambda folder, seed: heals(folder, seed, "500", "--strikes", str(BURST)),
+    run=lambda folder, seed: heals(folder, seed, "500", burst=BURST),
 )
 gateway = Fault(
     name="servers: 502 with a page", kind=KIND, run=lambda folder, seed: heals(folder, seed, "502-html")
@@ -76,5 +76,5 @@ always_busy = Fault(
 slow_answers = Fault(
     name="servers: slow",
     kind=KIND,
-    run=lambda folder, seed: heals(folder, seed, "slow", "--strikes", "40", streamed=True),
+    run=lambda folder, seed: heals(folder, seed, "slow", streamed=True, burst=BURST),
 )

@@ -33,7 +33,7 @@ def moment(seed: int, name: str) -> tuple[str, ...]:
 
 def gone(folder: Path, seed: int, fault: str) -> Outcome:
     """The server goes in the middle of the run, and comes back only after the command has ended."""
-    site, port = Site(folder=folder), free_port()
+    site, port = Site(folder=folder, patience=0), free_port()
     with site.serving("--fault", fault, *moment(seed, fault), port=port) as server:
         process = site.start(server.url)
         found = ended(process)
@@ -131,8 +131,8 @@ def asleep(folder: Path, seed: int) -> Outcome:
     return wrong(site.rows(), whole=True) or Outcome(ending="survived", note="went on by itself")
 
 
-killed = Fault(name="servers: killed", kind=KIND, slow=True, run=partial(gone, fault="killed"))
-out_of_memory = Fault(name="servers: out of memory", kind=KIND, slow=True, run=partial(gone, fault="exits"))
+killed = Fault(name="servers: killed", kind=KIND, run=partial(gone, fault="killed"))
+out_of_memory = Fault(name="servers: out of memory", kind=KIND, run=partial(gone, fault="exits"))
 killed_and_back = Fault(
     name="servers: killed, back in 10 s", kind=KIND, slow=True, run=partial(back, away=10.0)
 )
