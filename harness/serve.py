@@ -507,13 +507,24 @@ def is_neutral(sampling: Sampling) -> bool:
 
 
 def end_marked(mark: str) -> None:
-    """Kills what still carries the mark: only where a supervisor was itself killed is anything left."""
+    """Kills what still carries the mark, and waits until it is gone, for `GRACE` seconds at most: only where
+    a supervisor was itself killed is anything left, or where its harness was, for a moment."""
+    deadline = time.monotonic() + GRACE
+    while (left := list(marked(mark))) and time.monotonic() < deadline:
+        for process in left:
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def marked(mark: str) -> Iterator[int]:
+    """The processes that carry the mark in their environment."""
     wanted = f"{MARK}={mark}".encode()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                os.kill(int(entry.name), signal.SIGKILL)
-        except (OSError, ProcessLookupError):
+                yield int(entry.name)
+        except OSError:
             continue

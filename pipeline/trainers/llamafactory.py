@@ -2,7 +2,8 @@
 
 It runs in the stage's directory on files laid out as the report's are: `train.yaml`,
 `train/deepspeed/ds_z3_config.json`, `data/dataset_info.json` and `data/train.jsonl`. Its output is in
-`log.txt`. It goes on from its newest whole checkpoint by itself.
+`log.txt`. It goes on from its newest whole checkpoint by itself. What a command that was killed has left at
+work there is ended before another begins.
 """
 
 import json
@@ -24,7 +25,7 @@ from harness.files import write_json, write_rows, write_whole
 from harness.machine import Machine
 from harness.rows import read_rows
 from harness.secrets import SECRET_NAMES
-from harness.serve import supervised
+from harness.serve import MARK, end_marked, supervised
 from harness.setup import environment_python
 from harness.store import Context
 from harness.types import Generation, Message
@@ -82,6 +83,7 @@ def run(stage: "Sft", base: Path, out: Path, context: Context) -> None:
     write_settings(stage, base, out, machine)
     tokens = StudentTokens(base)
     tell_other_template(stage, tokens, context)
+    end_marked(str(out))
     write_data(stage, context.path(stage.data) / "generations.jsonl", tokens, out)
     discard_torn(out / OUTPUT)
     command = [str(python), "-m", "llamafactory.cli", "train", "train.yaml"]
@@ -262,7 +264,7 @@ def running(command: list[str], environment: dict[str, str], out: Path) -> Itera
             stdout=log,
             stderr=log,
             cwd=out,
-            env=environment,
+            env={**environment, MARK: str(out)},
             start_new_session=True,
         )
         assert process.stdin is not None
@@ -271,6 +273,7 @@ def running(command: list[str], environment: dict[str, str], out: Path) -> Itera
         finally:
             process.stdin.close()
             process.wait()
+            end_marked(str(out))
 
 
 def new_steps(process: "subprocess.Popen[bytes]", file: Path, seen: int) -> Iterator[tuple[int, int]]:

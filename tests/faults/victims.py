@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -67,13 +67,17 @@ Start = Callable[[Path], Running]
 
 
 def struck(start: Start, log: Path, strike: Strike | None, roles: Mapping[str, str]) -> Struck:
-    """Runs the command and strikes, if so. Raises Trouble where it does not end then."""
+    """Runs the command and strikes, if so: the command itself where the victim is not there.
+
+    Raises Trouble where it does not end then.
+    """
     process = start(log)
     try:
         given = strike if strike is not None and reached(strike, process) else None
         caught = catches(process.pid, signal.SIGTERM)
         if given is not None and not sent(given, process.pid, roles):
-            given = None
+            given = replace(given, victim="command")
+            sent(given, process.pid, roles)
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         raise Trouble("lost", f"still there {PATIENCE:.0f} s after {strike}: {said_in(log)}") from None

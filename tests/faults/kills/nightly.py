@@ -23,6 +23,7 @@ from tests.fakes.engine import running
 from tests.faults.fault import Fault, Outcome
 from tests.faults.forked import forked
 from tests.faults.stored import same_runs
+from tests.faults.striking import IN_ONE_GO
 from tests.faults.struck import HARNESS, INTERRUPTED, INTERRUPTED_CODE, Scene, Trouble
 from tests.faults.victims import Start, Strike, Struck, struck
 
@@ -45,7 +46,6 @@ command = ["{python}", "-S", "hook.py"]
 on = ["pass", "regression", "inconclusive"]
 """
 HOOK = "import os; open('told', 'a').write(os.environ['HARNESS_OUTCOME'] + '\\n')"
-STRIKES = 20
 AFRESH = 0.1
 """The share of commands that start a Python of their own."""
 SECONDS = 1.6
@@ -152,10 +152,10 @@ def run(folder: Path, seed: int) -> Outcome:
         with running(*SERVERS[outcome], *SLOW) as endpoint:
             calm = of_tonight(before, folder / "calm", endpoint.base_url)
             finish(scene, calm, label, CODES[outcome])
-            while len(given) < STRIKES:
+            while len(given) < IN_ONE_GO:
                 rounds += 1
                 home = of_tonight(before, folder / str(rounds), endpoint.base_url)
-                given += disturbed(scene, home, label, CODES[outcome], rng, STRIKES - len(given))
+                given += disturbed(scene, home, label, CODES[outcome], rng, IN_ONE_GO - len(given))
                 same(calm, home)
         if left := scene.left():
             raise Trouble("escaped", f"left behind: {left}")
