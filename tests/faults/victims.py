@@ -1,6 +1,7 @@
 """Whoever of a command's processes is struck, once the command is at some point of its work."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -10,6 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from harness.errors import UsageError
+from harness.machine import Machine
+from harness.setup import environment_python
 from harness.supervise import descendants
 from tests.faults.struck import PATIENCE, Blow, Trouble, catches, hit, said_in
 
@@ -119,14 +123,14 @@ def send(processes: Iterable[int], which: signal.Signals) -> bool:
 
 
 def family(command: int, roles: Mapping[str, str]) -> dict[str, list[int]]:
-    """The processes below a command by role: the first one whose text stands in the command line.
+    """The processes below a command by role: the first one whose pattern is in the command line.
 
     `supervisors` are the two processes of harness/supervise.py, `outer` and `inner` each of them.
     """
     found: dict[str, list[int]] = {}
     for process in descendants(command):
         words = command_line(process)
-        role = next((role for role, text in roles.items() if text in words), "other")
+        role = next((role for role, pattern in roles.items() if re.search(pattern, words)), "other")
         if "supervise.py" in words:
             role = "inner" if "outer" in found else "outer"
             found.setdefault("supervisors", []).append(process)
@@ -137,4 +141,13 @@ def family(command: int, roles: Mapping[str, str]) -> dict[str, list[int]]:
 def command_line(process: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
+def lacking(environment: str) -> str:
+    """What to do where an engine's environment is not set up; nothing where it is."""
+    try:
+        environment_python(environment, Machine(gpus=0))
+    except UsageError:
+        return f"run: harness setup {environment}"
     return ""

@@ -5,14 +5,17 @@ It is struck, run again as often as it takes, and must end as the undisturbed on
 exit code, once in the history, with the same counts.
 """
 
+import json
 import random
 import re
 import shutil
 import signal
 import sqlite3
 import sys
+import time
 from contextlib import closing
-from functools import cache, partial
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,8 @@ from tests.faults.fault import Fault, Outcome
 from tests.faults.forked import forked
 from tests.faults.stored import same_runs
 from tests.faults.striking import IN_ONE_GO
-from tests.faults.struck import HARNESS, INTERRUPTED, INTERRUPTED_CODE, Scene, Trouble
-from tests.faults.victims import Start, Strike, Struck, struck
+from tests.faults.struck import HARNESS, INTERRUPTED, INTERRUPTED_CODE, ROOT, Scene, Trouble
+from tests.faults.victims import Start, Strike, Struck, lacking, struck
 
 PRELOADED = (nights, told_nights, trend)
 """What a fork need not import again."""
@@ -35,9 +38,9 @@ SLOW = ("--delay", "0.05")
 CONFIG = """
 [[checkpoints]]
 name = "tiny"
-model = "tiny"
+model = "{model}"
 base_url = "{url}"
-benchmarks = ["micro_math:4"]
+benchmarks = ["micro_math:{draws}"]
 [gate]
 drop = 10
 minimum_history = 3
@@ -48,14 +51,24 @@ on = ["pass", "regression", "inconclusive"]
 HOOK = "import os; open('told', 'a').write(os.environ['HARNESS_OUTCOME'] + '\\n')"
 AFRESH = 0.1
 """The share of commands that start a Python of their own."""
-SECONDS = 1.6
-"""Within which a night is struck, after it was told to begin."""
 VICTIMS = ("command", "command", "command", "group", "all")
 MACHINE = "concurrency = 16\n"
+TEACHER = ROOT / "pipeline" / "micro" / "teacher"
+REAL_STRIKES = 5
+INCONCLUSIVE = 2
 
 
-def configured(home: Path, url: str) -> None:
-    (home / "nightly.toml").write_text(CONFIG.format(url=url, python=sys.executable))
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Who is asked, and how many times each of 40 questions."""
+
+    url: str
+    model: str = "tiny"
+    draws: int = 4
+
+
+def configured(home: Path, asked: Asked) -> None:
+    (home / "nightly.toml").write_text(CONFIG.format(**asdict(asked), python=sys.executable))
     (home / "hook.py").write_text(HOOK)
     (home / "machine.toml").write_text(MACHINE)
 
@@ -67,16 +80,15 @@ def start_of(scene: Scene, home: Path, label: str, afresh: bool = False) -> Star
     return partial(scene.start, [*HARNESS, *arguments]) if afresh else partial(forked, scene, arguments)
 
 
-@cache
-def quiet(own: Path) -> Path:
-    """A folder with a history of three quiet nights, in a temporary one."""
-    home = own / "quiet"
+def quiet(folder: Path, asked: Asked) -> Path:
+    """A folder with a history of three quiet nights."""
+    home = folder / "quiet"
     home.mkdir()
-    with running(*SERVERS["pass"]) as endpoint:
-        configured(home, endpoint.base_url)
-        for label in "123":
-            ended = struck(start_of(Scene(folder=own), home, label), own / "said.txt", None, {})
-            assert ended.code == 2, ended.said
+    configured(home, asked)
+    for label in "123":
+        ended = struck(start_of(Scene(folder=folder), home, label), folder / "said.txt", None, {})
+        if ended.code != INCONCLUSIVE:
+            raise Trouble("lost", f"a quiet night ended with {ended.code}: {ended.said[-1500:]}")
     return home
 
 
@@ -145,63 +157,114 @@ def complaint(ended: Struck, code: int) -> str:
 
 
 def run(folder: Path, seed: int) -> Outcome:
-    folder, rng, given, rounds = folder.resolve(), random.Random(f"{seed}:nightly"), list[Strike](), 0
-    scene, outcome, label = Scene(folder=folder), rng.choice(sorted(SERVERS)), rng.choice(("4", ""))
+    rng = random.Random(f"{seed}:nightly")
+    outcome, label = rng.choice(sorted(SERVERS)), rng.choice(("4", ""))
     try:
-        before = quiet(folder)
+        with running(*SERVERS["pass"]) as good:
+            before = quiet(folder.resolve(), Asked(url=good.base_url))
         with running(*SERVERS[outcome], *SLOW) as endpoint:
-            calm = of_tonight(before, folder / "calm", endpoint.base_url)
-            finish(scene, calm, label, CODES[outcome])
-            while len(given) < IN_ONE_GO:
-                rounds += 1
-                home = of_tonight(before, folder / str(rounds), endpoint.base_url)
-                given += disturbed(scene, home, label, CODES[outcome], rng, IN_ONE_GO - len(given))
-                same(calm, home)
-        if left := scene.left():
-            raise Trouble("escaped", f"left behind: {left}")
+            tonight = tonight_of(before, Asked(url=endpoint.base_url), label)
+            if tonight.code != CODES[outcome]:
+                raise Trouble("wrongly graded", f"undisturbed, a {outcome} ended with {tonight.code}")
+            return tonight.struck(rng, IN_ONE_GO)
     except Trouble as trouble:
-        return Outcome(ending=trouble.ending, note=str(trouble), strikes=max(1, len(given)))
-    note = f"{rounds} nights ended as a {outcome} after {len(given)} strikes"
-    return Outcome(ending="survived", note=note, strikes=len(given))
+        return Outcome(ending=trouble.ending, note=str(trouble))
 
 
-def of_tonight(before: Path, home: Path, url: str) -> Path:
-    """A copy of the quiet nights, whose checkpoint is served at this URL from now on."""
+@dataclass(frozen=True, kw_only=True)
+class Tonight:
+    """The night that is to be struck, in copies of the quiet ones; `calm` is the undisturbed one, which took
+    so many `seconds` and ended with `code`."""
+
+    before: Path
+    calm: Path
+    asked: Asked
+    label: str
+    code: int
+    seconds: float
+
+    @property
+    def scene(self) -> Scene:
+        return Scene(folder=self.before.parent)
+
+    def struck(self, rng: random.Random, wanted: int) -> Outcome:
+        """So many strikes, each night struck up to five times before it may end."""
+        given, rounds = list[Strike](), 0
+        try:
+            while len(given) < wanted:
+                rounds += 1
+                home = copied(self.before, self.before.parent / str(rounds), self.asked)
+                given += self.disturbed(home, rng, min(wanted - len(given), rng.randint(1, 5)))
+                same(self.calm, home)
+            if left := self.scene.left():
+                raise Trouble("escaped", f"left behind: {left}")
+        except Trouble as trouble:
+            return Outcome(ending=trouble.ending, note=str(trouble), strikes=max(1, len(given)))
+        note = f"{rounds} nights ended with {self.code} after {len(given)} strikes"
+        return Outcome(ending="survived", note=note, strikes=len(given))
+
+    def disturbed(self, home: Path, rng: random.Random, most: int) -> list[Strike]:
+        """One night, struck so many times unless it ends before; by whom."""
+        given = list[Strike]()
+        while len(given) < most:
+            strike = Strike(
+                victim=rng.choice(VICTIMS),
+                signal=rng.choice((signal.SIGKILL, signal.SIGTERM)),
+                after=rng.uniform(0, self.seconds),
+            )
+            start = start_of(self.scene, home, self.label, afresh=rng.random() < AFRESH)
+            ended = struck(start, home / "said.txt", strike, {})
+            given += [ended.strike] if ended.strike is not None else []
+            if wrong := complaint(ended, self.code):
+                told = ", ".join(map(str, given))
+                raise Trouble("lost", f"{wrong} ({ended.code}) after {told}: {ended.said[-1500:]}")
+            glance(home)
+            if ended.code == self.code:
+                return given
+        ended = struck(start_of(self.scene, home, self.label), home / "said.txt", None, {})
+        if ended.code != self.code:
+            told = f"the night ended with {ended.code}, not {self.code}: {ended.said[-1500:]}"
+            raise Trouble("wrongly graded" if ended.code in (0, 1) else "lost", told)
+        return given
+
+
+def tonight_of(before: Path, asked: Asked, label: str) -> Tonight:
+    """The night, after it went by undisturbed once."""
+    calm = copied(before, before.parent / "calm", asked)
+    started = time.monotonic()
+    ended = struck(start_of(Scene(folder=before.parent), calm, label), calm / "said.txt", None, {})
+    seconds = time.monotonic() - started
+    return Tonight(before=before, calm=calm, asked=asked, label=label, code=ended.code, seconds=seconds)
+
+
+def copied(before: Path, home: Path, asked: Asked) -> Path:
+    """The quiet nights once more; from now on their checkpoint is asked so."""
     shutil.copytree(before, home, symlinks=True)
     (home / "told").unlink()
-    configured(home, url)
+    configured(home, asked)
     return home
 
 
-def disturbed(scene: Scene, home: Path, label: str, code: int, rng: random.Random, most: int) -> list[Strike]:
-    """One night, struck up to five times before it may end; by whom."""
-    given, most = list[Strike](), min(most, rng.randint(1, 5))
-    while len(given) < most:
-        strike = Strike(
-            victim=rng.choice(VICTIMS),
-            signal=signal.SIGTERM if rng.random() < 0.5 else signal.SIGKILL,
-            after=rng.uniform(0, SECONDS),
-        )
-        start = start_of(scene, home, label, afresh=rng.random() < AFRESH)
-        ended = struck(start, home / "said.txt", strike, {})
-        if ended.strike is not None:
-            given.append(ended.strike)
-        if wrong := complaint(ended, code):
-            told = ", ".join(map(str, given))
-            raise Trouble("lost", f"{wrong} ({ended.code}) after {told}: {ended.said[-1500:]}")
-        glance(home)
-        if ended.code == code:
-            break
-    finish(scene, home, label, code)
-    return given
-
-
-def finish(scene: Scene, home: Path, label: str, code: int) -> None:
-    """Runs the night to its end. Raises Trouble where its verdict is another one."""
-    ended = struck(start_of(scene, home, label), home / "said.txt", None, {})
-    if ended.code != code:
-        told = f"the night ended with {ended.code}, not {code}: {ended.said[-1500:]}"
-        raise Trouble("wrongly graded" if ended.code in (0, 1) else "lost", told)
+def really(folder: Path, seed: int) -> Outcome:
+    """Five strikes at nights that ask a real vLLM server of the micro teacher, all of them the same one."""
+    folder, rng = folder.resolve(), random.Random(f"{seed}:nightly: vLLM")
+    scene, log = Scene(folder=folder), folder / "served.txt"
+    words = [*HARNESS, "serve", str(TEACHER), "--name", "teacher", "--port", "0", "--json"]
+    server = scene.start([*words, "--runs", str(folder / "served")], log)
+    try:
+        while '"url"' not in (told := log.read_text(errors="replace")):
+            if server.poll() is not None:
+                return Outcome(ending="lost", note=f"the server did not start: {told[-1500:]}")
+            time.sleep(0.2)
+        [ready] = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+        asked = Asked(url=ready["url"], model="teacher", draws=1)
+        return tonight_of(quiet(folder, asked), asked, "4").struck(rng, REAL_STRIKES)
+    except Trouble as trouble:
+        return Outcome(ending=trouble.ending, note=str(trouble))
+    finally:
+        server.terminate()
+        server.wait()
 
 
 nightly = Fault(name="nightly", kind="nightly", run=run)
+by_vllm = Fault(name="nightly: vLLM", kind="nightly", run=really, slow=True, needs=partial(lacking, "vllm"))

@@ -23,8 +23,8 @@ from tests.fakes.engine import checkpoint
 from tests.faults.fault import Fault, Outcome
 from tests.faults.forked import forked
 from tests.faults.striking import IN_ONE_GO
-from tests.faults.struck import HARNESS, INTERRUPTED, INTERRUPTED_CODE, Scene, Trouble
-from tests.faults.victims import Start, Strike, Struck, send, struck
+from tests.faults.struck import HARNESS, INTERRUPTED, INTERRUPTED_CODE, ROOT, Scene, Trouble
+from tests.faults.victims import Start, Strike, Struck, lacking, send, struck
 
 PRELOADED = (models, serving, store, running)
 """What a fork need not import again."""
@@ -32,7 +32,9 @@ STANDIN = Path(__file__).parents[2] / "fakes" / "vllm_cli.py"
 ASKER = Path(__file__).parents[1] / "asker.py"
 AFRESH = 0.1
 """The share of commands that start a Python of their own."""
-ROLES = {"server": "openai_server.py"}
+TEACHER = ROOT / "pipeline" / "micro" / "teacher"
+REAL_STRIKES, REAL_SCALE = 5, 30
+ROLES = {"server": r"openai_server\.py|vllm\.entrypoints"}
 VICTIMS = (
     *("command", "command", "command", "group", "all"),
     *("server", "server", "outer", "inner", "supervisors"),
@@ -79,12 +81,13 @@ AFTER = {at_once: 2.0, answers: 0.6, told_to_stop: 0.3}
 """Seconds within which a strike falls after such a moment."""
 
 
-def drawn(rng: random.Random, log: Path) -> Strike:
+def drawn(rng: random.Random, log: Path, scale: float) -> Strike:
     begun = rng.choice(tuple(AFTER))
+    within = AFTER[begun] * (scale if begun is at_once else 1)
     return Strike(
         victim=rng.choice(VICTIMS),
         signal=rng.choice((signal.SIGKILL, signal.SIGTERM)),
-        after=rng.uniform(0, AFTER[begun]),
+        after=rng.uniform(0, within),
         begun=partial(begun, log),
     )
 
@@ -108,16 +111,37 @@ def complaint(ended: Struck) -> str:
 
 
 def run(folder: Path, seed: int) -> Outcome:
-    folder, rng, given = folder.resolve(), random.Random(f"{seed}:serve"), list[Strike]()
-    scene, port, log = Scene(folder=folder), free_port(0), folder / "said.txt"
+    rng, port = random.Random(f"{seed}:serve"), free_port(0)
     switches = "--delay 0.03" + (" --child" if rng.random() < STUBBORN else "")
-    arguments, told = placed(folder, port, switches), ""
+    return disturbed(folder.resolve(), rng, port, placed(folder.resolve(), port, switches))
+
+
+def really(folder: Path, seed: int) -> Outcome:
+    """Five strikes at a real vLLM server of the micro teacher."""
+    folder, port = folder.resolve(), free_port(0)
+    (folder / "machine.toml").write_text("gpus = 0\n")
+    arguments = ["serve", str(TEACHER), "--name", "m", "--port", str(port), "--json"]
+    arguments += ["--machine", str(folder / "machine.toml"), "--runs", str(folder / "runs")]
+    return disturbed(folder, random.Random(f"{seed}:serve: vLLM"), port, arguments, REAL_STRIKES, REAL_SCALE)
+
+
+def disturbed(
+    folder: Path,
+    rng: random.Random,
+    port: int,
+    arguments: list[str],
+    wanted: int = IN_ONE_GO,
+    scale: float = 1,
+) -> Outcome:
+    """So many strikes at a server that a client asks all the while, then one that is left alone. A server's
+    start takes `scale` times as long as the stand-in's."""
+    scene, log, given, told = Scene(folder=folder), folder / "said.txt", list[Strike](), ""
     try:
         with asking(port, folder / "read.txt"):
-            while len(given) < IN_ONE_GO:
+            while len(given) < wanted:
                 log.unlink(missing_ok=True)
                 start = start_of(scene, arguments, rng.random() < AFRESH)
-                ended = struck(start, log, drawn(rng, log), ROLES)
+                ended = struck(start, log, drawn(rng, log, scale), ROLES)
                 given += [ended.strike] if ended.strike is not None else []
                 told = ", ".join(map(str, given[-2:]))
                 if wrong := complaint(ended):
@@ -167,3 +191,4 @@ def serves(start: Start, folder: Path) -> None:
 
 
 serve = Fault(name="serve", kind="serve", run=run)
+by_vllm = Fault(name="serve: vLLM", kind="serve", run=really, slow=True, needs=partial(lacking, "vllm"))

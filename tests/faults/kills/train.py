@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import tempfile
+import time
 from functools import cache, partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tests.faults.fault import Fault, Outcome
 from tests.faults.forked import forked
 from tests.faults.striking import IN_ONE_GO
 from tests.faults.struck import INTERRUPTED, INTERRUPTED_CODE, Scene, Trouble
-from tests.faults.victims import Start, Strike, Struck, struck
+from tests.faults.victims import Start, Strike, Struck, lacking, struck
 
 STANDIN = Path(__file__).parents[2] / "fakes" / "llamafactory_cli.py"
 STEPS = 36
@@ -40,6 +41,9 @@ VICTIMS = (
     "supervisors",
     "all",
 )
+REAL_STRIKES = 5
+REAL_ROLES = {"launcher": "llamafactory.cli"}
+REAL_VICTIMS = {"trl": ("command", "group", "all"), "llamafactory": ("command", "launcher", "all")}
 GOES_ON = "The same command goes on from the last epoch that was saved."
 
 
@@ -191,4 +195,56 @@ def disturbed(scene: Scene, folder: Path, rng: random.Random, most: int) -> list
     return given
 
 
+def real(trainer: str, folder: Path, seed: int) -> Outcome:
+    """One training by a real trainer, struck five times at any moment of what it takes undisturbed."""
+    folder, rng, given = folder.resolve(), random.Random(f"{seed}:{trainer}"), list[Strike]()
+    scene = Scene(folder=folder)
+    try:
+        calm = folder / "calm"
+        started = time.monotonic()
+        finish(scene, calm, trainer)
+        seconds = time.monotonic() - started
+        while len(given) < REAL_STRIKES:
+            home = folder / f"struck-{len(given)}"
+            while len(given) < REAL_STRIKES:
+                which = signal.SIGTERM if len(given) % 2 else signal.SIGKILL
+                victim = rng.choice(REAL_VICTIMS[trainer])
+                strike = Strike(victim=victim, signal=which, after=rng.uniform(0, seconds))
+                ended = struck(really(scene, home, trainer), folder / "said.txt", strike, REAL_ROLES)
+                given += [ended.strike] if ended.strike is not None else []
+                if wrong := complaint(ended):
+                    raise Trouble("lost", f"{wrong} ({ended.code}): {ended.said[-1500:]}")
+                if ended.code == 0:
+                    break
+            finish(scene, home, trainer)
+            same(home, files_of(calm))
+        if left := scene.left():
+            raise Trouble("escaped", f"left behind: {left}")
+    except Trouble as trouble:
+        return Outcome(ending=trouble.ending, note=str(trouble), strikes=max(1, len(given)))
+    note = f"the same bytes after {', '.join(map(str, given))}"
+    return Outcome(ending="survived", note=note, strikes=len(given))
+
+
+def really(scene: Scene, home: Path, trainer: str) -> Start:
+    home.mkdir(exist_ok=True)
+    (home / "machine.toml").write_text("gpus = 0\n")
+    arguments = ["train", str(home / "runs"), str(home / "machine.toml"), trainer]
+    return start_of(scene, arguments, afresh=True)
+
+
+def finish(scene: Scene, home: Path, trainer: str) -> None:
+    ended = struck(really(scene, home, trainer), scene.folder / "said.txt", None, REAL_ROLES)
+    if ended.code:
+        raise Trouble("lost", f"run again, it ended with {ended.code}: {ended.said[-1500:]}")
+
+
 train = Fault(name="train", kind="train", run=run)
+by_trl = Fault(name="train: TRL", kind="train", run=partial(real, "trl"), slow=True)
+by_llamafactory = Fault(
+    name="train: LLaMA-Factory",
+    kind="train",
+    run=partial(real, "llamafactory"),
+    slow=True,
+    needs=partial(lacking, "llamafactory"),
+)
