@@ -20,7 +20,7 @@ from pathlib import Path
 from harness.supervise import remove_abandoned
 
 PREFIX = "dasd-harness-scratch-"
-SOCKET_PATH = 100
+SOCKET_PATH = 104
 """Bytes that the path of a socket may have, a few less than the kernel takes."""
 
 _guard = threading.Lock()

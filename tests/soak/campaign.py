@@ -33,7 +33,7 @@ DEAR = "server killed"
 @dataclass(frozen=True, kw_only=True)
 class Effort:
     """How long, how much a round, every how many seconds a look, and in what share of rounds a fault.
-    `real` asks vLLM, `seed` draws faults and moments."""
+    `real` asks vLLM, `seed` draws faults and moments; `rounds` there are at least, on a slow machine, too."""
 
     seconds: float
     size: Size
@@ -41,6 +41,7 @@ class Effort:
     real: bool = False
     seed: int = 0
     faulty: float = 0.5
+    rounds: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,8 @@ class Round:
 
 @dataclass(kw_only=True)
 class Soaked:
-    """What came of a soak. `samples` are taken all along, `rests` between two rounds. `endings` are by fault; undisturbed rounds are there only where they
-    went wrong."""
+    """What came of a soak. `samples` are taken all along, `rests` between two rounds. `endings` are by fault;
+    undisturbed rounds are there only where they went wrong."""
 
     samples: list[dict[str, float]] = field(default_factory=list)
     rests: list[dict[str, float]] = field(default_factory=list)
@@ -97,7 +98,7 @@ class Campaign:
                 self.driven(number, "")
                 self.commanded(number, "")
             number = 2
-            while time.monotonic() < ends:
+            while time.monotonic() < ends or number < 2 + self.effort.rounds:
                 rng = random.Random(f"{self.effort.seed}:round:{number}")
                 self.driven(number, self.drawn(rng, list(STRIKES)))
                 wire = list(WIRE_STRIKES) if number % 2 == 0 else []
