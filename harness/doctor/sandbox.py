@@ -60,13 +60,12 @@ def docker(machine: Machine, alone: bool) -> Iterator[Finding]:
 
 def answered(client: "DockerClient", image: str, runtime: str) -> Iterator[Finding]:
     """What an engine says about itself. Raises SandboxError where it stops answering."""
-    from docker.errors import DockerException
 
-    from harness.sandboxes.image import present
+    from harness.sandboxes.image import NO_ANSWER, present
 
     try:
         told, there = client.info(), present(client, image)
-    except DockerException as error:
+    except NO_ANSWER as error:
         raise SandboxError(f"the Docker engine answers no longer: {error}") from error
     yield Finding(area="sandbox", name="Docker", state="ok", found=described(told), provides=(SANDBOX,))
     if runtime:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from docker.errors import DockerException
 from docker.models.containers import Container
 
 from harness.errors import SandboxError
 from harness.machine import Machine
 from harness.sandboxes import Accept, Execution, Limits, Program, SandboxKind, Say, accept_all, image
+from harness.sandboxes.image import NO_ANSWER
 from harness.sandboxes.pool import Channel, OutOfMemory, Pool, guest_settings, guest_source
 
 REMEDY = "start Docker (as root on Debian: docker/start-engine.sh), or join its group"
@@ -59,7 +59,7 @@ class DockerSandbox:
             with self.starting:
                 container = self.client.containers.create(**self.options())
                 return Attached(self.client, container)
-        except DockerException as error:
+        except NO_ANSWER as error:
             raise SandboxError(f"a sandbox container would not start: {error}", REMEDY) from error
 
     def options(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Attached:
         of = {"container": [str(self.container.id)], "event": ["oom"]}
         try:
             return bool(list(self.client.events(until=int(time.time()) + 1, since=1, filters=of)))
-        except DockerException:
+        except NO_ANSWER:
             return False
 
     def demultiplex(self) -> None:
@@ -151,7 +151,7 @@ class Attached:
         self.socket.close()
         try:
             self.client.api.remove_container(str(self.container.id), force=True)
-        except DockerException:
+        except NO_ANSWER:
             return  # already removed, or being removed, by the engine itself
 
 
@@ -160,7 +160,7 @@ def connected(seconds: int = 120) -> docker.DockerClient:
     try:
         client = docker.from_env(version="auto", timeout=seconds)
         client.ping()
-    except DockerException as error:
+    except NO_ANSWER as error:
         raise SandboxError(f"no Docker engine answers: {error}", REMEDY) from error
     return client
 
@@ -182,7 +182,7 @@ def reap(client: docker.DockerClient) -> None:
         if computer == socket.gethostname() and container.labels[LABEL] != owner(int(process or 0)):
             try:
                 container.remove(force=True)
-            except DockerException:
+            except NO_ANSWER:
                 continue  # another process removes it at the same time
 
 

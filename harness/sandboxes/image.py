@@ -24,10 +24,15 @@ import docker
 from docker.errors import BuildError, DockerException, ImageNotFound
 from filelock import FileLock
 from platformdirs import user_cache_path
+from requests import RequestException
+from urllib3.exceptions import HTTPError
 
 from harness.errors import SandboxError
 
 Say = Callable[[str], None]
+
+NO_ANSWER = (DockerException, RequestException, HTTPError)
+"""What comes of asking an engine that refuses, or is gone: then the libraries below speak, not Docker's."""
 
 PACKAGES = (
     "numpy==2.2.5",
@@ -86,7 +91,7 @@ def build_on(client: docker.DockerClient, base: str, tag: str, packages: Path) -
                 network_mode="none",
                 rm=True,
             )
-        except (BuildError, DockerException) as error:
+        except (BuildError, *NO_ANSWER) as error:
             raise SandboxError(
                 f"the sandbox image {tag} could not be built: {error}",
                 "check the engine's disk space (`docker system df`), then try again",
@@ -107,7 +112,7 @@ def base_image(client: docker.DockerClient, say: Say) -> str:
     try:
         client.images.pull(REGISTRY_BASE)
         return REGISTRY_BASE
-    except DockerException:
+    except NO_ANSWER:
         say("no image registry answers: making the base image with debootstrap")
     bootstrap(client)
     return LOCAL_BASE
