@@ -134,7 +134,8 @@ def mended(store: RunStore, folder: Path, found: list[Damage]) -> Iterator[str]:
         return
     for name in (f"{folder.name}.json", f"{folder.name}.lengths.json"):
         (store.stages / MEASURED / name).unlink(missing_ok=True)
-    if not any((folder / name).exists() for name in (ASKED, GRADED)):
+    told_alone = all(one.file == MANIFEST for one in found)
+    if not told_alone and not any((folder / name).exists() for name in (ASKED, GRADED)):
         yield f"{folder} is now {whole_aside(store, folder)}"
         return
     if (folder / MANIFEST).exists():

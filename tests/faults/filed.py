@@ -12,7 +12,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from harness.store import RunStore
 from harness.verify import damages, stages_of
 from tests.fakes.engine import running
 from tests.faults.fault import Outcome
-from tests.faults.struck import HARNESS, Ended, Scene, Trouble
+from tests.faults.struck import HARNESS, PATIENCE, Ended, Scene, Trouble
 
 RUN = "tiny"
 QUESTIONS, DRAWS = 10, 2
@@ -121,6 +122,16 @@ def damage(file: Path, how: How, rng: random.Random) -> str:
         del content[at:]
     file.write_bytes(content)
     return f"{file.name} {how} at {at}"
+
+
+def until_rows(runs: Path, wanted: int, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+    """Waits until so many responses are there, or one of the commands has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and all(one.poll() is None for one in processes):
+        files = runs.glob("stages/ask-*/generations.jsonl")
+        if sum(file.read_bytes().count(b"\n") for file in files) >= wanted:
+            return
+        time.sleep(0.01)
 
 
 def interrupt(runs: Path, kept: int) -> None:

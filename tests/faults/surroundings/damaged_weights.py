@@ -1,6 +1,7 @@
 """A bit of a checkpoint's weights flips, or their end is lost: before they are trained on, and afterwards."""
 
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -36,8 +37,7 @@ def damaged(folder: Path, seed: int, kind: str, how: How) -> Outcome:
     expected = weights(folder)
     if kind == "checkpoint":
         (trained,) = folder.glob("runs/stages/sft-*")
-        for name in ("stage.json", "training.json"):
-            (trained / name).unlink()
+        shutil.rmtree(trained)
     (file,) = folder.glob(f"runs/stages/{kind}-*/model/*.safetensors")
     what, said = damage(file, how, rng), "nobody has read it yet"
     if kind == "checkpoint":

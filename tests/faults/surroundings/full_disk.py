@@ -7,8 +7,8 @@ from tests.faults.fault import Fault, Outcome
 from tests.faults.filed import check_said, check_whole, disk, evaluate, finished, no_mounts, remount, serving
 from tests.faults.struck import Scene
 
-ROOM = {"begins": (12, 32), "asks": (32, 84), "grades and reports": (84, 240)}
-"""Kilobytes that are free: an evaluation of twenty answers and its report take about 250."""
+ROOM = {"begins": (12, 32), "asks": (32, 60), "grades and reports": (60, 140)}
+"""Kilobytes that are free: an evaluation of twenty answers and its report take about 150."""
 FREE = "No space left"
 
 

@@ -3,11 +3,20 @@
 import random
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 from tests.faults.fault import Fault, Outcome
-from tests.faults.filed import check_said, check_whole, disk, evaluate, finished, no_mounts, remount, serving
+from tests.faults.filed import (
+    check_said,
+    check_whole,
+    disk,
+    evaluate,
+    finished,
+    no_mounts,
+    remount,
+    serving,
+    until_rows,
+)
 from tests.faults.struck import PATIENCE, Ended, Scene, said_in
 
 SLOW = ("--delay", "0.05")
@@ -47,9 +56,7 @@ def midway(folder: Path, seed: int) -> Outcome:
         runs, scene, log = folder / "runs", Scene(folder=folder), folder / "said.txt"
         words, wanted = evaluate(url, runs), rng.randrange(1, 20)
         process = scene.start(words, log)
-        deadline = time.monotonic() + PATIENCE
-        while process.poll() is None and lines(runs) < wanted and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until_rows(runs, wanted, [process])
         locked = [path for path in runs.rglob("*") if path.is_dir() and not path.is_symlink()]
         change("+i", locked)
         try:
@@ -62,10 +69,6 @@ def midway(folder: Path, seed: int) -> Outcome:
         scene.run(words)
         check_whole(runs, expected)
     return Outcome(ending="survived", note=note)
-
-
-def lines(runs: Path) -> int:
-    return sum(file.read_bytes().count(b"\n") for file in runs.glob("stages/ask-*/generations.jsonl"))
 
 
 def change(attribute: str, folders: list[Path]) -> None:

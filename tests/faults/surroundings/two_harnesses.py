@@ -2,25 +2,24 @@
 
 import random
 import signal
-import time
 from pathlib import Path
 
 from tests.faults.fault import Fault, Outcome
-from tests.faults.filed import check_whole, evaluate, finished, serving
+from tests.faults.filed import check_whole, evaluate, finished, serving, until_rows
 from tests.faults.struck import PATIENCE, Blow, Scene, Trouble, hit, said_in
 
 WAITING = "another process is building it; waiting"
 
 
 def together(folder: Path, seed: int, victim: int) -> Outcome:
-    """Starts both within half a second, kills one at some moment, and lets the other come to its end."""
+    """Starts both, kills one once so many rows are there, and lets the other come to its end."""
     rng = random.Random(f"{seed}:{victim}")
     with serving("--delay", "0.05") as url:
         _, expected = finished(folder / "undisturbed", url)
         runs, scene = folder / "runs", Scene(folder=folder)
         logs = [folder / f"said-{number}.txt" for number in range(2)]
         both = [scene.start(evaluate(url, runs), log) for log in logs]
-        time.sleep(rng.uniform(0.0, 6.0))
+        until_rows(runs, rng.randrange(0, 20), both)
         hit(both[victim].pid, Blow(after=0, signal=signal.SIGKILL, group=True))
         codes = [process.wait(PATIENCE) for process in both]
         said = said_in(logs[1 - victim])
