@@ -1,10 +1,13 @@
 """Files that are either whole or absent: written aside, then renamed into place."""
 
+import fcntl
+import glob
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -40,7 +43,8 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
     """As `write_whole`, for content that need not fit into memory."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with aside.open("wb") as file:
+        with opened_aside(aside) as file:
+            remove_abandoned(path, but=aside)
             for piece in pieces:
                 file.write(piece)
             file.flush()
@@ -48,6 +52,26 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
         aside.rename(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def opened_aside(aside: Path) -> BinaryIO:
+    """The file to be written, locked for as long as it is open: so others see that somebody writes it."""
+    while True:
+        file = aside.open("wb")
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if aside.exists():
+            return file
+        file.close()
+
+
+def remove_abandoned(path: Path, but: Path) -> None:
+    """Removes what processes that were killed had begun to write for `path`: nobody holds it locked."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if left != but and left.suffix[1:].isdigit():
+            with suppress(OSError), left.open("rb+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
 
 
 def read_json(path: Path, kind: type[T], remedy: str) -> T:

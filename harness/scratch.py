@@ -13,7 +13,8 @@ import os
 import shutil
 import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -42,16 +43,35 @@ def new_folder(purpose: str) -> Path:
 
 
 def made() -> Path:
-    """A folder locked by this process. Another process may sweep it away before it is locked: then anew."""
+    """A folder locked by this process, which is removed at its exit."""
+    folder, _ = locked(Path(tempfile.gettempdir()), PREFIX)
+    atexit.register(partial(removed, folder, os.getpid()))
+    return folder
+
+
+def locked(parent: Path, prefix: str) -> tuple[Path, int]:
+    """A new folder and the descriptor that holds the lock on it. Another process may sweep it away before it
+    is locked: then anew."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         with suppress(FileNotFoundError):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with suppress(OSError):  # not every file system has locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             if folder.exists():
-                atexit.register(partial(removed, folder, os.getpid()))
-                return folder
+                return folder, descriptor
             os.close(descriptor)
+
+
+@contextmanager
+def locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder that nobody takes for abandoned, removed in the end."""
+    folder, descriptor = locked(parent, prefix)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def discard() -> None:

@@ -5,11 +5,13 @@ scores. Runs and rows may share a folder, and a folder may hold files of other p
 it names the files that exports wrote, each with its run and row, and no other file is deleted.
 """
 
+import glob
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from harness.files import read_json, write_json
+from harness.scratch import locked_folder
+from harness.supervise import remove_abandoned
 from reports.exports.source import EVERY_ROW, Source, Written
 
 About = tuple[str, str]
@@ -20,13 +22,15 @@ def renew(write: Callable[[Source, Path], Written], source: Source, row: str, fo
     """Writes one format into `folder`. `row` is the only one that is exported, or EVERY_ROW.
 
     The files are written aside and take their places once all are whole: where `write` fails, the former
-    export stands. Raises DataError where the list of its files cannot be understood.
+    export stands. What an export that was killed had written aside is removed. Raises DataError where the
+    list of its files cannot be understood.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     record = folder.with_name(f".{folder.name}.json")
     before = recorded(record)
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
-        fresh = Path(name)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.????????"):
+        remove_abandoned(str(left))
+    with locked_folder(folder.parent, f".{folder.name}.") as fresh:
         written = write(source, fresh)
         now = {file.relative_to(fresh): (source.run, own) for file, own in written.files.items()}
         former = {file for file, about in before.items() if replaced(about, source.run, row)}

@@ -65,7 +65,8 @@ def response_words(body: dict[str, Any], options: argparse.Namespace, serial: in
         key.append(str(serial))
     chooser = random.Random(hashlib.sha256("\0".join(key).encode()).hexdigest())
     if options.sums is not None and (asked := SUM.search(prompt)):
-        return solution(asked.group(1), chooser.random() < options.sums)[: body["max_tokens"]]
+        right = chooser.random() < options.sums
+        return solution(asked.group(1), right, options.fractions)[: body["max_tokens"]]
     program = ["\n", "```python\n", f"print({chooser.choice(PROGRAMS)})", "\n```"] if options.programs else []
     words = [chooser.choice(WORDS) + " " for _ in range(options.words)]
     return [*words, *program][: body["max_tokens"]]
@@ -75,11 +76,14 @@ PROGRAMS = tuple(f"{name}(map(int, input().split()))" for name in ("sum", "max",
 SUM = re.compile(r"Compute ([-+*0-9]+)\.")
 
 
-def solution(terms: str, right: bool) -> list[str]:
-    """The words of a right or a wrong answer to a sum without brackets."""
+def solution(terms: str, right: bool, fraction: bool) -> list[str]:
+    """The words of a right or a wrong answer to a sum without brackets; a `fraction` where that is wanted."""
     signed = re.findall(r"[-+]?[0-9*]+", terms)
     result = sum(math.prod(int(factor) for factor in term.split("*")) for term in signed)
-    return ["<think>", "\n", "so", "\n", "</think>", "\n\n", f"\\boxed{{{result if right else result + 1}}}"]
+    told = str(result if right else result + 1)
+    if fraction:
+        told = rf"\frac{{{2 * int(told)}}}{{2}}"
+    return ["<think>", "\n", "so", "\n", "</think>", "\n\n", f"\\boxed{{{told}}}"]
 
 
 def refusal(body: dict[str, Any], state: State) -> web.Response | None:
@@ -305,6 +309,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--reasoning", default="", help="reasoning_content of every response")
     parser.add_argument("--sums", type=float, help="answer micro_math, this share of it rightly")
     parser.add_argument("--programs", action="store_true", help="end every other response with a program")
+    parser.add_argument("--fractions", action="store_true", help="such answers as fractions over 2")
     parser.add_argument("--finish", default="", help="finish_reason of every response")
     parser.add_argument("--fail", type=int, default=0, help="answer 500 to the first N requests")
     parser.add_argument("--busy", type=int, default=0, help="answer 429 to the first N requests")

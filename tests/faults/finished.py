@@ -39,15 +39,15 @@ class Finished:
 
 
 def finished(
-    folder: Path, *benchmarks: str, limit: int = 12, text: str = "", sandbox: str = "bubblewrap"
+    folder: Path, *benchmarks: str, limit: int = 12, switches: Sequence[str] = (), sandbox: str = "bubblewrap"
 ) -> Finished:
-    """The evaluation, made in `folder`: right, wrong, cut-off, missing and hostile answers; or all the same
-    `text`."""
+    """The evaluation, made in `folder`: right, wrong, cut-off, missing and hostile answers; or those of
+    the fake server with these `switches`."""
     machine = machine_file(folder / "made.toml", sandbox)
     names = ",".join(name.partition(":")[0] for name in benchmarks)
     known = ("--benchmarks", names), Path(known_answers.__file__)
-    switches, server = (("--text", text), SERVER) if text else known
-    with running(*switches, server=server) as endpoint:
+    words, server = (switches, SERVER) if switches else known
+    with running(*words, server=server) as endpoint:
         made = Finished(runs=folder / "made", base_url=endpoint.base_url, benchmarks=benchmarks, limit=limit)
         Scene(folder=folder).run(made.again(made.runs, machine))
     return made

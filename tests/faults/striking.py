@@ -3,7 +3,6 @@
 import os
 import random
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,12 @@ from pathlib import Path
 from tests.faults.fault import Outcome
 from tests.faults.forked import Fork, forked
 from tests.faults.noted import load_modules
-from tests.faults.struck import HARNESS, Blow, Ended, Scene, Trouble, blow_of, complaint
+from tests.faults.struck import HARNESS, Blow, Ended, Scene, Start, Trouble, blow_of, complaint
 
 IN_ONE_GO = int(os.environ.get("IN_ONE_GO", "4"))
 """Blows of one fault. What it needs to begin is made once for all of them."""
 FROM_THE_START = 0.15
 """Of the blows: on commands that load their modules first. All others are forked (tests/faults/forked.py)."""
-LEAST = 0.3
-"""Seconds over which blows are spread at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +41,7 @@ def strikes(scene: Scene, play: Struck, rng: random.Random, wanted: int) -> Outc
     try:
         calm = scene.folder / "calm"
         play.prepare(calm)
-        cold, warm = undisturbed(scene, play.words(calm))
+        cold, warm = undisturbed(scene, play, calm, fork)
         while given < wanted:
             rounds += 1
             runs, blows = scene.folder / f"struck-{rounds}", []
@@ -68,15 +65,15 @@ def strikes(scene: Scene, play: Struck, rng: random.Random, wanted: int) -> Outc
     return Outcome(ending="survived", note=f"{rounds} runs, {given} strikes", strikes=given)
 
 
-def undisturbed(scene: Scene, words: Sequence[str]) -> tuple[float, float]:
-    """Runs the command alone. Returns the seconds that it takes, and those it takes with its modules loaded,
-    as they are then."""
-    modules = scene.folder / "modules.txt"
-    noting = [sys.executable, "-m", "tests.faults.noted", str(modules), *words[len(HARNESS) :]]
-    cold = scene.run(noting).seconds
-    start = time.monotonic()
+def undisturbed(scene: Scene, play: Struck, calm: Path, fork: Start) -> tuple[float, float]:
+    """Runs the command alone, in `calm`. Returns the seconds that it takes, and those of a fork of this
+    process, in which its modules are loaded from now on."""
+    modules, warm = scene.folder / "modules.txt", scene.folder / "warm"
+    noting = [sys.executable, "-m", "tests.faults.noted", str(modules), *play.words(calm)[len(HARNESS) :]]
+    seconds = scene.run(noting).seconds
     load_modules(modules)
-    return cold, max(LEAST, cold - (time.monotonic() - start))
+    play.prepare(warm)
+    return seconds, scene.run(play.words(warm), fork).seconds
 
 
 def aftermath(scene: Scene, play: Struck, ended: Ended | None) -> None:
