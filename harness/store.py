@@ -367,8 +367,11 @@ def writable(root: Path) -> Iterator[None]:
 
 
 def unwritten(error: OSError, root: Path) -> HarnessError:
-    """What a user reads of a file that could not be written, below `root` where it has no name."""
-    place = Path(error.filename or root)
+    """What a user reads of a file that could not be written, below `root` where it has no name.
+
+    Of a copy the second name counts: the first is that of what was read.
+    """
+    place = Path(error.filename2 or error.filename or root)
     free = shutil.disk_usage(existing(place)).free // 2**20
     return HarnessError(
         f"cannot write {place}: {error.strerror}",

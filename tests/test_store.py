@@ -1,5 +1,6 @@
 """The run store: what counts as done, what survives a crash, who waits for whom."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ from harness.machine import Machine
 from harness.progress import PlainProgress
 from harness.serve import ServerPool
 from harness.stage import Stage
-from harness.store import Context, Runner, RunStore, differences
+from harness.store import Context, Runner, RunStore, differences, unwritten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,11 @@ def test_a_failed_stage_is_partial_and_runs_again_in_the_same_directory(
             store.build(stage, context)
     assert store.state(stage) == "partial"
     assert runs(store, stage) == 2
+
+
+def test_a_copy_that_finds_no_room_is_told_by_where_it_was_to_be_written(tmp_path: Path) -> None:
+    failed = OSError(errno.ENOSPC, "No space left on device", "from", None, str(tmp_path / "to"))
+    assert f"cannot write {tmp_path / 'to'}: No space" in unwritten(failed, tmp_path).message
 
 
 def test_a_directory_without_stage_json_is_never_an_input(store: RunStore, context: Context) -> None:
