@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.performance.peer_faults.server import DELAY, MODEL, OTHER, SPELL, STRIKES_AT, VICTIMS, How
+from tests.performance.peer_faults.server import MODEL, OTHER, SPELL, STRIKES_AT, How
 
 AWAY = 10.0  # seconds for which a killed server is gone
 KILLED_AT = 12  # answers after which the tool is killed
@@ -32,13 +32,13 @@ FAULTS = {
             title=f"1. server killed at request {STRIKES_AT}, back after {AWAY:.0f} s",
             how="die",
         ),
-        Fault(name="hang", title=f"2. {VICTIMS} requests never answered, the server well", how="hang"),
+        Fault(name="hang", title="2. three requests never answered, the server well", how="hang"),
         Fault(name="429-until", title=f"3. 429 with Retry-After for {SPELL:.0f} s", how="busy until"),
         Fault(name="429", title=f"4. 429 without, for {SPELL:.0f} s", how="busy"),
         Fault(name="500s", title=f"5. 500 to everything for {SPELL:.0f} s", how="errors"),
-        Fault(name="reset", title=f"6. {VICTIMS} connections reset in the middle of the answer", how="reset"),
-        Fault(name="malformed", title=f"7. {VICTIMS} answers of half a JSON object", how="rubbish"),
-        Fault(name="empty", title=f"8. {VICTIMS} answers without content (null, null, empty)", how="empty"),
+        Fault(name="reset", title="6. three connections reset in the middle of the answer", how="reset"),
+        Fault(name="malformed", title="7. three answers of half a JSON object", how="rubbish"),
+        Fault(name="empty", title="8. three answers without content (null, null, empty)", how="empty"),
         Fault(
             name="other-model",
             title="9a. server restarted with another model, which answers whoever asks",
@@ -59,5 +59,3 @@ FAULTS = {
         ),
     )
 }
-
-SETTING = f"an answer takes {DELAY} s"

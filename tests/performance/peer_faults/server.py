@@ -21,7 +21,6 @@ from typing import Any, Literal
 import aiohttp
 from aiohttp import web
 
-from tests.faults.server import with_reset
 from tests.performance.client.answers import Known, answer_of, body, ending, is_right, read_questions
 
 MODEL, OTHER = "speed", "another"
@@ -152,6 +151,8 @@ async def spoil(request: web.Request, state: State, known: Known) -> web.StreamR
         case "hang":
             await asyncio.sleep(3600)
         case "reset":
+            from tests.faults.server import with_reset  # imports much of the harness
+
             answer = web.StreamResponse(headers={"Content-Type": "application/json"})
             answer.content_length = len(whole)
             await answer.prepare(request)

@@ -55,7 +55,6 @@ def told(outcome: Outcome) -> str:
 
 def versions(results: dict[str, Any]) -> str:
     """Markdown: what was run, and how it was set."""
-    rows = [
-        f"| {tool['version']} | {tool['date']} | {tool['options']} |" for tool in results["tools"].values()
-    ]
+    tools = [results["tools"][name] for name in TOOLS if name in results["tools"]]
+    rows = [f"| {tool['version']} | {tool['date']} | {tool['options']} |" for tool in tools]
     return "\n".join(["| tool | measured | set |", "|---|---|---|", *rows])

@@ -54,7 +54,8 @@ def prepare(base_url: str, folder: Path) -> peers.Task:
     task = peers.prepare(base_url, MODE, folder)
     shutil.copytree(TASKS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     write_data(folder / "data")
-    (folder / "machine.toml").write_text(f"concurrency = {MODE.concurrency}\n", encoding="utf-8")
+    settings = f"concurrency = {MODE.concurrency}\nlongest_silence = {SECONDS}\n"
+    (folder / "machine.toml").write_text(settings, encoding="utf-8")
     return task
 
 
@@ -207,7 +208,7 @@ TOOLS = {
         Tool(
             name="harness",
             version="dasd-harness",
-            options="defaults",
+            options="longest_silence = 30, patience = 60 (its default)",
             command=harness_command,
             score=harness_score,
         ),

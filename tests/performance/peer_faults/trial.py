@@ -23,9 +23,11 @@ from tests.performance.peer_faults.server import MODEL, How, read_log
 from tests.performance.peer_faults.tools import MODE, Scored, Tool, environment, prepare
 
 LIMIT = 150.0  # seconds without anything asked or answered, after which a tool that runs on hangs
+STARTS_WITHIN = 600.0  # seconds that a tool has until it first asks, and a server until it answers
 EVERY = 0.05
 QUESTIONS = 30
 COMPLAINT = re.compile(r"error|warn|fail|exception|null|empty|invalid|retr|cannot|refus", re.IGNORECASE)
+MISSING = re.compile(r"(empty|null|no) (response|content|answer)|failed after|not (scored|graded)", re.I)
 
 Ending = Literal["right", "wrong, told", "wrong, untold", "goes on", "begins anew", "hangs", "stops for good"]
 """How a tool ended. Goes on, begins anew: it stopped, and the same command again came to the right score,
@@ -90,7 +92,7 @@ class Place:
         command += ["--log", str(self.log), "--port", str(self.port), "--model", model]
         self.process = subprocess.Popen([*command, *(["--strict"] if strict else [])], cwd=ROOT)
         self.ended = 0.0
-        until = time.monotonic() + 60
+        until = time.monotonic() + STARTS_WITHIN
         while not reachable(self.port):
             if self.process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError("the faulty server did not start")
@@ -182,11 +184,12 @@ def run(tool: Tool, task: peers.Task, place: Place, fault: Fault, limit: float) 
 def ended(process: subprocess.Popen[bytes], place: Place, fault: Fault, limit: float) -> bool:
     """Whether the tool ended by itself or by the fault. Meanwhile a dead server is replaced, and the tool is
     killed where that is the fault."""
-    seen, since = 0, time.monotonic()
+    before = seen = place.size
+    since = time.monotonic()
     while process.poll() is None:
         if (size := place.size) != seen:
             seen, since = size, time.monotonic()
-        if time.monotonic() - since > limit:
+        if time.monotonic() - since > (STARTS_WITHIN if seen == before else limit):
             return False
         place.come_back(fault)
         if fault.kills_tool and sum(e["event"] == "answered" for e in read_log(place.log)) >= KILLED_AT:
@@ -252,10 +255,9 @@ def judged(runs: list[Run], known: Run) -> Ending:
 
 
 def told(run: Run, known: Run) -> bool:
-    """Whether a tool with another score says that something is missing: it counts fewer answers, or an error
-    or a warning of it says that an answer was none."""
-    missing = re.compile(r"empty|null|none|fail", re.IGNORECASE)
-    return run.graded != known.graded or any(missing.search(line) for line in run.complaints)
+    """Whether a tool with another score says that something is missing: it counts fewer answers, or a line of
+    its output says that an answer was none. That something is tried again says no such thing."""
+    return run.graded != known.graded or any(MISSING.search(line) for line in run.complaints)
 
 
 def read_run(raw: dict[str, Any]) -> Run:
