@@ -27,6 +27,7 @@ from harness.completion import Completion
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
 from harness.files import UNREADABLE
+from harness.origin import Origin, check_origin, listed
 from harness.patience import (
     ATTEMPTS_WHEN_BUSY,
     GO_ON,
@@ -49,6 +50,7 @@ UNSOUND = (
     "everything generated so far is kept, and such answers are no rows; mend the server, or ask another: "
     "the same command goes on"
 )
+PATIENCE_FOR_A_LIST = 30.0  # seconds, of models
 KEEP_ALIVE = 2.0  # below uvicorn's 5 s: a connection that the server is closing would cost a retry
 SAMPLING_AT_START = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
@@ -73,9 +75,10 @@ class Posted:
 class Client:
     """Asks one endpoint over one connection pool. `on_retry` is called at every repeated attempt.
 
-    `honoured` goes into every row: what the preflight found. `counted` says that the server was seen to
-    count tokens: an answer without counts is none of its own then. `patience` is how many seconds a server
-    that is away has to come back, and `longest_silence` how many nothing may come of an answer (0: any).
+    `honoured` goes into every row: what the preflight found. `wary` takes no answer that cannot be what it
+    says; a preflight tells of those itself. `counted` says that the server was seen to count tokens: an answer
+    without counts is none of its own then. `patience` is how many seconds a server that is away has to come
+    back, and `longest_silence` how many nothing may come of an answer (0: any). `made_from` is what the server said that its model is made from: one that was away is asked again.
     """
 
     def __init__(
@@ -84,17 +87,22 @@ class Client:
         *,
         connections: int = 64,
         honoured: tuple[str, ...] = (),
+        wary: bool = False,
         counted: bool = False,
         patience: float = 0.0,
         longest_silence: float = 0.0,
+        made_from: Origin | None = None,
         on_retry: Callable[[], None] = lambda: None,
     ) -> None:
         self.endpoint = endpoint
         self.connections = connections
         self.honoured = honoured
+        self.wary = wary
         self.counted = counted
         self.patience = patience
         self.longest_silence = longest_silence
+        self.made_from = made_from or {}
+        self.was_away = False
         self.on_retry = on_retry
         self.quiet_until = 0.0
         self.urls: dict[str, URL] = {}
@@ -153,11 +161,13 @@ class Client:
     async def attempt(self, posted: Posted, listener: Listener) -> tuple[Completion, float]:
         """The completion, and the seconds that it took. Raises as `post` does."""
         await self.turn()
+        if self.was_away and self.made_from:
+            await self.vouch()
         listener.begin()
         started = time.monotonic()
         completion = await self.post(posted, listener)
         seconds = time.monotonic() - started
-        if found := flaw(completion, posted.request, self.endpoint, self.counted):
+        if self.wary and (found := flaw(completion, posted.request, self.endpoint, self.counted)):
             raise Transient(f"an answer cannot be what it says: {found}", remedy=UNSOUND)
         return completion, seconds
 
@@ -186,6 +196,20 @@ class Client:
         if self.quiet_until and (left := self.quiet_until - time.monotonic()) > 0:
             await asyncio.sleep(left)
 
+    async def vouch(self) -> None:
+        """Raises ServerError where a server that was away is back with another checkpoint, Transient where it
+        is not back."""
+        limit = aiohttp.ClientTimeout(total=PATIENCE_FOR_A_LIST)
+        try:
+            async with self.session.get(self.url("/models"), timeout=limit) as answer:
+                if answer.status != 200:
+                    raise Transient(f"{answer.status} of {answer.url.path}", away=True)
+                data = await read_whole(answer, self.endpoint)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Transient(f"{type(error).__name__}: {error}", away=True) from error
+        check_origin(self.made_from, listed(data, self.endpoint), self.endpoint)
+        self.was_away = False
+
     async def post(self, posted: Posted, listener: Listener) -> Completion:
         """One attempt. Raises Transient where another may succeed, else ServerError."""
         content = BytesPayload(posted.data, content_type=JSON)
@@ -203,6 +227,7 @@ class Client:
                 raise Transient(error.message, remedy=UNSOUND) from error
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.was_away = True
             raise Transient(f"{type(error).__name__}: {error}", away=True) from error
         return understood(body, self.endpoint)
 
@@ -219,6 +244,7 @@ class Client:
     def failed(self, answer: aiohttp.ClientResponse, data: bytes) -> Exception:
         """What an answer other than 200 means. Where the server is busy, nobody asks until it wishes."""
         error = failure(answer.status, data, answer.headers, self.endpoint)
+        self.was_away = self.was_away or answer.status >= 500
         if isinstance(error, Transient) and error.wait:
             self.quiet_until = max(self.quiet_until, time.monotonic() + error.wait)
         return error

@@ -35,8 +35,10 @@ from harness.errors import SandboxError
 from harness.files import write_json, write_rows
 from harness.generate import generate, pace_of
 from harness.lengths import Length, keep, length_of
+from harness.origin import check_origin
 from harness.preflight import FILE as PREFLIGHT
 from harness.preflight import look_through, wanted_by
+from harness.preflight.report import made_from
 from harness.rows import drop_torn_line, key_of, keys_of, read_in_order, read_rows, read_wanted, write_all
 from harness.sandboxes import Sandbox
 from harness.stage import Json, Service, Stage
@@ -90,6 +92,8 @@ def ask(
     report = context.preflights.of(
         endpoint, wanted_by(seen, service.sampling, seeds=context.machine.require_seed)
     )
+    if done and not endpoint.engine.local:
+        check_origin(made_from(out / PREFLIGHT), report.made_from, endpoint)
     write_json(out / PREFLIGHT, report)
     for line in report.noted:
         context.progress.say(line)
@@ -103,6 +107,7 @@ def ask(
             progress=counter,
             honoured=report.honoured,
             counted=report.outcome("usage") == "passed",
+            made_from=report.made_from,
             say=context.progress.say,
         )
 

@@ -21,6 +21,7 @@ from harness.endpoint import Endpoint
 from harness.errors import HarnessError, ServerError
 from harness.eventloop import run
 from harness.machine import Machine
+from harness.origin import Origin
 from harness.rows import RowFile
 from harness.session import SESSION, check_session
 from harness.supply import Supply
@@ -76,6 +77,7 @@ def generate(
     progress: Progress = SILENT,
     honoured: tuple[str, ...] = (),
     counted: bool = False,
+    made_from: Origin | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Asks for every request that `rows` does not hold yet; returns the number of new rows.
@@ -83,8 +85,8 @@ def generate(
     Requests are spread over the endpoint and its replicas. One that is lost costs only its unfinished
     requests: the others answer them. Raises ServerError where the last server dies, hangs, keeps failing
     or answers for another model, where one refuses a request, or where the rows were written by another
-    engine; HarnessError where they cannot be written. What was generated until then is kept. `honoured` and
-    `counted` are a Client's. `say` is told of what was interrupted and of servers that are lost.
+    engine; HarnessError where they cannot be written. What was generated until then is kept. `honoured`,
+    `counted` and `made_from` are a Client's. `say` is told of what was interrupted and of lost servers.
     """
     folder = rows.parent
     try:
@@ -93,7 +95,9 @@ def generate(
             check_session(folder / SESSION, endpoint.fingerprint, has_rows=bool(file.keys))
             if found := unfinished.interrupted(folder, file.keys):
                 say(unfinished.told(found, folder))
-            written = run(Loop(endpoint, file, pace, progress, honoured, counted, say).run(requests))
+            written = run(
+                Loop(endpoint, file, pace, progress, honoured, counted, made_from, say).run(requests)
+            )
         unfinished.tidy(folder)
         return written
     except OSError as error:
@@ -114,6 +118,7 @@ class Loop:
         progress: Progress,
         honoured: tuple[str, ...],
         counted: bool,
+        made_from: Origin | None,
         say: Callable[[str], None],
     ) -> None:
         self.endpoint = endpoint
@@ -122,6 +127,7 @@ class Loop:
         self.progress = progress
         self.honoured = honoured
         self.counted = counted
+        self.made_from = made_from
         self.say = say
         self.written = 0
         self.fresh: list[Response] = []
@@ -197,7 +203,9 @@ class Lane:
             endpoint,
             connections=count,
             honoured=loop.honoured,
+            wary=True,
             counted=loop.counted,
+            made_from=loop.made_from if endpoint.server is None else None,
             patience=loop.pace.patience if len(loop.endpoint.servers) == 1 else 0.0,
             longest_silence=loop.pace.longest_silence,
             on_retry=lambda: loop.progress.advance(rows=0, failures=1),

@@ -25,7 +25,7 @@ def flaw(completion: Completion, request: Request, endpoint: Endpoint, counted: 
     if choice.finish_reason is None:
         return "it does not say why it ended"
     if not is_counted(completion.usage):
-        return "its tokens are not counted, and those of others are" if counted else no_text(text)
+        return "its tokens are not counted, and those of others are" if counted else ""
     if told > most:
         return f"{told:,} tokens are counted, and no more than {most:,} were asked for"
     if choice.finish_reason == "length" and told < most:
@@ -34,9 +34,4 @@ def flaw(completion: Completion, request: Request, endpoint: Endpoint, counted: 
         return f"{told:,} tokens are counted, fewer than came"
     if not text and choice.finish_reason == "stop" and told > 1 and not endpoint.engine.local:
         return f"{told:,} tokens are counted, and no text came"
-    return no_text(text) if told == 0 else ""
-
-
-def no_text(text: str) -> str:
-    """An answer of no token at all: the end of an empty one is a token as well."""
-    return "" if text else "it is empty: no text came, and no token is counted"
+    return "" if text or told else "it is empty: no text came, and no token is counted, not even its end"

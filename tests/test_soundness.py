@@ -76,7 +76,7 @@ def test_more_tokens_sent_than_counted_are_a_flaw() -> None:
 def test_a_flaw_that_stays_ends_the_run_and_says_what_cannot_be() -> None:
     async def ask() -> None:
         with running("--finish", "length", engine=FakeEngine()) as endpoint:
-            async with Client(endpoint) as client:
+            async with Client(endpoint, wary=True) as client:
                 await client.complete(request())
 
     with pytest.raises(Unreachable, match="cut off after 12 tokens") as caught:

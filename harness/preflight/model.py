@@ -1,6 +1,5 @@
 """Which model answers, from which checkpoint, and whether its context holds what will be asked."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,12 @@ from typing import Any
 from harness.endpoint import Endpoint
 from harness.errors import DataError
 from harness.files import read_object
+from harness.origin import checkpoint_of
 from harness.preflight.remedies import remedy
 from harness.preflight.report import Check, Outcome
 from harness.preflight.wanted import Wanted
 from harness.preflight.wire import Card, Refusal, Wire, probe
 
-SNAPSHOT = re.compile(r"/models--([^/]+)/snapshots/([0-9a-f]{40})/?$")
-STORED = "model"
-"""The folder of a checkpoint within a stage's, whose name tells more."""
 SHOWN = 5
 
 
@@ -69,18 +66,6 @@ def is_checkpoint(root: str, endpoint: Endpoint) -> bool | None:
     if Path(root).resolve() == endpoint.folder.resolve():
         return True
     return False if Path(root).is_dir() else None
-
-
-def checkpoint_of(root: str) -> dict[str, str]:
-    """Name and revision of what a server was started from, without the folders above it."""
-    if found := SNAPSHOT.search(root):
-        return {"checkpoint": found[1].replace("--", "/"), "revision": found[2]}
-    if not root:
-        return {}
-    if not Path(root).is_absolute():
-        return {"checkpoint": root}
-    folder = Path(root)
-    return {"checkpoint": folder.parent.name if folder.name == STORED else folder.name}
 
 
 def from_checkpoint(facts: dict[str, str]) -> str:

@@ -8,9 +8,14 @@ and shown: a seed that is not honoured costs equal text on a second run, and the
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from harness.errors import ServerError
+from harness.files import UNREADABLE
+from harness.origin import ORIGIN
 
 FILE = "preflight.json"
 
@@ -65,6 +70,12 @@ class Report:
         """The outcome of a check by its name; None where it was not made."""
         return next((check.outcome for check in self.checks if check.name == name), None)
 
+    @property
+    def made_from(self) -> dict[str, str]:
+        """What the server said that its model is made from."""
+        facts = next((check.facts for check in self.checks if check.name == "model"), {})
+        return {name: str(facts[name]) for name in ORIGIN if name in facts}
+
     def having(self, check: Check) -> "Report":
         """The report with one check in place of the one of its name."""
         return replace(self, checks=tuple(check if each.name == check.name else each for each in self.checks))
@@ -77,6 +88,14 @@ class Report:
                 "cannot be asked for this run:\n" + "\n".join(map(told, stopping)),
                 "\n".join(dict.fromkeys(check.remedy for check in stopping if check.remedy)),
             )
+
+
+def made_from(file: Path) -> dict[str, str]:
+    """What an earlier preflight's server said that its model is made from; nothing where nobody can say."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Report).made_from
+    except (OSError, *UNREADABLE):
+        return {}
 
 
 def told(check: Check) -> str:

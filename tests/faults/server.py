@@ -165,6 +165,7 @@ class State:
     upstream: str
     retry_after: str
     only: str = ""
+    root: str = ""
     seconds: float = 0.5
     asked: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -209,6 +210,8 @@ async def passed_on(request: web.Request) -> web.StreamResponse:
     headers = {"Content-Type": "application/json"} if body else {}
     async with session.request(request.method, url, data=body or None, headers=headers) as answer:
         found = Answer(status=answer.status, kind=answer.content_type, data=await answer.read())
+    if state.root and request.path.endswith("/models"):
+        found = found.edited(lambda told: [card.update(root=state.root) for card in told["data"]] and None)
     if struck and found.status == 200 and state.fault in EDITS:
         found = found.edited(EDITS[state.fault])
     if struck and found.status == 200 and state.fault in HALVES:
@@ -335,6 +338,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--after", type=int, default=1, help="the number of the first request that is struck")
     parser.add_argument("--strikes", type=int, default=0, help="how many are struck; 0: all from there on")
     parser.add_argument("--only", default="", help="only requests whose body holds this text count")
+    parser.add_argument("--root", default="", help="what /v1/models says that the model is made from")
     parser.add_argument("--upstream", help="URL of a healthy server, without /v1")
     parser.add_argument("--retry-after", default="1", help="seconds, of 429, 429-date and 503")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long a slow answer takes more")
@@ -355,6 +359,7 @@ def main() -> None:
             upstream=upstream.rstrip("/"),
             retry_after=options.retry_after,
             only=options.only,
+            root=options.root,
             seconds=options.seconds,
         )
         app.cleanup_ctx.append(sessions)

@@ -86,6 +86,31 @@ def other(folder: Path, seed: int) -> Outcome:
     return wrong(site.rows(), whole=True) or Outcome(ending="survived", note=found.last)
 
 
+def same_name(folder: Path, seed: int) -> Outcome:
+    """The server is killed, and another checkpoint is served under the same name: it contributes nothing."""
+    site, port = Site(folder=folder), free_port()
+    first, second = ("--root", "lab/model-one"), ("--root", "lab/model-two")
+    says = (
+        "another checkpoint as 'tiny': rows are there of lab/model-one, and now it is made from lab/model-two"
+    )
+    with site.serving("--fault", "killed", *first, *moment(seed, "same"), port=port) as server:
+        process = site.start(server.url)
+        server.process.wait()
+    with site.serving(*second, port=port):
+        found = ended(process)
+        kept, between = site.kept(), site.evaluate(f"http://127.0.0.1:{port}")
+    for one in (found, between):
+        if not one.code or not one.says(says) or not one.says(GO_ON):
+            return lost(f"ended with {one.code}: {one.last}")
+    if site.kept() != kept:
+        return Outcome(ending="wrongly graded", note=f"{site.kept() - kept} rows are of another checkpoint")
+    with site.serving(*first, port=port) as server:
+        again = site.evaluate(server.url)
+    if again.code:
+        return lost(f"run again, it ended with {again.code}: {again.last}")
+    return wrong(site.rows(), whole=True) or Outcome(ending="survived", note=found.last)
+
+
 def under_way(site: Site, process: subprocess.Popen[str], rows: int) -> bool:
     """Waits until there are so many rows; False where the command ended before."""
     while process.poll() is None:
@@ -138,6 +163,9 @@ killed_and_back = Fault(
 )
 restarted = Fault(name="servers: restarted", kind=KIND, run=partial(back, away=0.0))
 another_model = Fault(name="servers: restarted with another model", kind=KIND, run=other)
+same_name_other_model = Fault(
+    name="servers: restarted with another checkpoint of the same name", kind=KIND, run=same_name
+)
 hanging = Fault(name="servers: hung", kind=KIND, slow=True, run=hung)
 suspended = Fault(name="servers: stopped for 3 s", kind=KIND, run=asleep)
 impostor = Fault(
