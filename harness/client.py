@@ -76,9 +76,10 @@ class Client:
     """Asks one endpoint over one connection pool. `on_retry` is called at every repeated attempt.
 
     `honoured` goes into every row: what the preflight found. `wary` takes no answer that cannot be what it
-    says; a preflight tells of those itself. `counted` says that the server was seen to count tokens: an answer
-    without counts is none of its own then. `patience` is how many seconds a server that is away has to come
-    back, and `longest_silence` how many nothing may come of an answer (0: any). `made_from` is what the server said that its model is made from: one that was away is asked again.
+    says; a preflight tells of those itself. `counted` says that the server was seen to count tokens: an
+    answer without counts is none of its own then. `patience` is how many seconds a server that is away has to
+    come back, and `longest_silence` how many nothing may come of an answer (0: any). `made_from` is what the
+    server said that its model is made from: one that was away is asked again.
     """
 
     def __init__(
