@@ -1,19 +1,22 @@
 """Kills of trainings, servers and nights: a few of those that `make acceptance NAME=faults` strikes."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import pytest
 
+from harness.nightly.history import History
 from tests.faults.fault import Outcome
-from tests.faults.kills import train
-from tests.faults.struck import ROOT, Scene
+from tests.faults.kills import nightly, train
+from tests.faults.struck import ROOT, Scene, Trouble
 from tests.faults.victims import command_line, family, send
 
 PATIENCE = 120.0
@@ -47,6 +50,30 @@ def test_a_trainer_that_outlives_all_above_it_is_ended_before_the_next_one_begin
     assert not command_line(worker)
     assert second.wait(PATIENCE) == 0, log.read_text()
     train.same(tmp_path, train.undisturbed())
+
+
+def test_what_is_wrong_with_a_night_is_seen(tmp_path: Path) -> None:
+    calm, home = tmp_path / "calm", tmp_path / "home"
+    for one in (calm, home):
+        with closing(History(one / "runs" / "nightly" / "history.sqlite")) as history:
+            history.begin("nightly", "4")
+        (one / "runs" / "nightly" / "trend.html").write_text("<html></html>")
+        (one / "told").write_text("pass")
+    nightly.glance(home)
+    nightly.same(calm, home)
+    (home / "told").write_text("pass\nregression")
+    with pytest.raises(Trouble, match="the hook was told"):
+        nightly.same(calm, home)
+    (home / "runs" / "nightly" / "trend.html").write_text("<html>")
+    with pytest.raises(Trouble, match="torn"):
+        nightly.glance(home)
+    with closing(sqlite3.connect(home / "runs" / "nightly" / "history.sqlite")) as history:
+        history.execute("UPDATE night SET finished = 1")
+        history.commit()
+    with pytest.raises(Trouble, match="night 4 is finished and holds nothing"):
+        nightly.glance(home)
+    with pytest.raises(Trouble, match="other nights"):
+        nightly.same(calm, home)
 
 
 def until(found: Callable[[], Found]) -> Found:
