@@ -331,7 +331,7 @@ def accepted(completion: Completion, endpoint: Endpoint) -> Completion:
         raise ServerError(
             f"{endpoint.label} was asked for the model {endpoint.model!r} and answered "
             f"for the model {completion.model!r}",
-            "stop the other server, or name the model as the server does",
+            "stop the other server, or name the model as the server does: the same command goes on then",
         )
     if not completion.choices:
         raise Transient(f"{endpoint.label} answered without a choice")
