@@ -178,3 +178,29 @@ def test_a_signal_ends_a_run_with_130_and_the_same_command_continues(
     assert process.returncode == 130, said
     assert "interrupted: run the same command again to continue" in said
     assert "Traceback" not in said
+
+
+SWALLOWING = """
+import os, signal, time
+from harness.cli.ending import end_on_sigterm
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+
+end_on_sigterm()
+try:
+    Finalized()
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_signal_that_meets_a_finalizer_is_not_lost() -> None:
+    """Python prints what is raised there, and goes on as if nothing had been."""
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWING], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")

@@ -1,6 +1,11 @@
 """How a command ends: exit codes, and SIGTERM as Ctrl-C."""
 
+import os
 import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 EXIT_CODES = """\b
@@ -13,12 +18,25 @@ Exit codes:
   nightly: 0 pass, 1 regression, 2 inconclusive
 """
 
+SOON = 0.05
+
 
 def end_on_sigterm() -> None:
     """SIGTERM (of systemd, Slurm, `timeout`, `docker stop`) ends this process as Ctrl-C does: what it started
     is stopped, what is finished is kept."""
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, as_interrupt)
+        sys.unraisablehook = interrupted_again
+
+
+def interrupted_again(swallowed: "sys.UnraisableHookArgs") -> None:
+    """An interruption that met a finalizer, in which Python raises nothing: it comes again in a moment."""
+    if isinstance(swallowed.exc_value, KeyboardInterrupt):
+        again = threading.Timer(SOON, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(swallowed)
 
 
 def as_interrupt(number: int, frame: FrameType | None) -> None:
@@ -27,3 +45,23 @@ def as_interrupt(number: int, frame: FrameType | None) -> None:
     if not callable(handler):
         raise KeyboardInterrupt
     handler(signal.SIGINT, frame)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Around imports of native modules: Ctrl-C and SIGTERM wait until they are done.
+
+    An exception within such an import is lost there, or aborts the whole process (scipy's, by pybind11).
+    """
+    met: list[int] = []
+    before = {
+        which: signal.signal(which, lambda number, frame: met.append(number))
+        for which in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+    for number in met:
+        signal.raise_signal(number)
