@@ -19,6 +19,7 @@ Exit codes:
 """
 
 SOON = 0.05
+"""Seconds: a finalizer is through by then, and if another is at work it comes once more."""
 
 
 def end_on_sigterm() -> None:
