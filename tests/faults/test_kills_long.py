@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 import pytest
 
+from harness.cli.ending import held_back
 from harness.nightly.history import History
 from tests.faults.fault import Outcome
 from tests.faults.kills import nightly, train
@@ -40,7 +41,7 @@ def test_a_trainer_that_outlives_all_above_it_is_ended_before_the_next_one_begin
         machine.write('SLOWNESS = "5"\n')
     first = scene.start(arguments, log)
     (worker,) = until(lambda: family(first.pid, train.ROLES).get("worker", []))
-    until(lambda: train.written(tmp_path / "runs" / "stages"))
+    until(lambda: train.printed(tmp_path / "runs" / "stages"))
     send([first.pid, *family(first.pid, {})["supervisors"]], signal.SIGKILL)
     first.wait()
     assert command_line(worker), "nobody is left who would end it"
@@ -74,6 +75,20 @@ def test_what_is_wrong_with_a_night_is_seen(tmp_path: Path) -> None:
         nightly.glance(home)
     with pytest.raises(Trouble, match="other nights"):
         nightly.same(calm, home)
+
+
+def test_an_interruption_waits_until_a_native_module_is_imported() -> None:
+    done: list[str] = []
+
+    def imported() -> None:
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+            done.append("imported")
+
+    with pytest.raises(KeyboardInterrupt):
+        imported()
+    assert done == ["imported"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def until(found: Callable[[], Found]) -> Found:

@@ -217,7 +217,8 @@ class Tonight:
             given += [ended.strike] if ended.strike is not None else []
             if wrong := complaint(ended, self.code):
                 told = ", ".join(map(str, given))
-                raise Trouble("lost", f"{wrong} ({ended.code}) after {told}: {ended.said[-1500:]}")
+                place = max(0, ended.said.find("Traceback") - 300)
+                raise Trouble("lost", f"{wrong} ({ended.code}) after {told}: {ended.said[place:][:2500]}")
             glance(home)
             if ended.code == self.code:
                 return given

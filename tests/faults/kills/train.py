@@ -1,7 +1,7 @@
 """Kills of a training: of the command, of its trainer, of what stands between them, again and again.
 
 The trainer stands in for LLaMA-Factory: a launcher and a worker, checkpoints that take their time to be
-written, weights that follow from every step. Half of the workers outlive SIGTERM, and are still at work when
+written, weights that follow from every step. Some workers outlive SIGTERM, and are still at work when
 the command is run again, which is at once.
 """
 
@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -28,6 +29,8 @@ STANDIN = Path(__file__).parents[2] / "fakes" / "llamafactory_cli.py"
 STEPS = 36
 AFRESH = 0.1
 """The share of commands that start a Python of their own."""
+STUBBORN = 0.25
+"""The share of trainings whose worker outlives SIGTERM."""
 ROLES = {"launcher": "llamafactory_cli.py -m", "worker": "llamafactory_cli.py worker"}
 VICTIMS = (
     "command",
@@ -44,6 +47,7 @@ VICTIMS = (
 REAL_STRIKES = 5
 REAL_ROLES = {"launcher": "llamafactory.cli"}
 REAL_VICTIMS = {"trl": ("command", "group", "all"), "llamafactory": ("command", "launcher", "all")}
+DONE = "✓ trained"
 GOES_ON = "The same command goes on from the last epoch that was saved."
 
 
@@ -106,38 +110,48 @@ def same(folder: Path, calm: dict[str, bytes]) -> None:
 
 
 def drawn(rng: random.Random, number: int, stages: Path) -> Strike:
-    """Half of the strikes fall into the trainer's work, a third into its end and what follows, the others
-    anywhere."""
-    begun = rng.choice((at_work, at_work, at_work, at_end, at_end, anywhere))
+    """Most strikes fall somewhere into what the trainer writes, others after the last of it, or anywhere.
+
+    What is written counts, and not seconds, since those of a busy machine are longer.
+    """
+    begun, within = rng.choice(MOMENTS)
     return Strike(
         victim=rng.choice(VICTIMS),
         signal=signal.SIGTERM if number % 2 else signal.SIGKILL,
-        after=rng.uniform(0, AFTER[begun]),
-        begun=partial(begun, stages, written(stages)),
+        after=rng.uniform(0, within),
+        begun=partial(begun, stages, printed(stages), rng.uniform(0, WRITTEN)),
     )
 
 
-def written(stages: Path) -> int:
+def printed(stages: Path) -> int:
     """Bytes that trainers have printed."""
     return sum(log.stat().st_size for log in stages.glob("sft-*/log.txt"))
 
 
-def at_work(stages: Path, before: int, command: int) -> bool:
-    """Whether a trainer has printed more than before."""
-    return written(stages) > before
+def at_work(stages: Path, before: int, size: float, command: int) -> bool:
+    """Whether a trainer has printed more than before, and so many bytes of checkpoints are written."""
+    if printed(stages) == before:
+        return False
+    written = 0
+    for file in stages.glob("sft-*/checkpoints/**/*"):
+        with suppress(FileNotFoundError):
+            written += file.stat().st_size
+    return written >= size
 
 
-def at_end(stages: Path, before: int, command: int) -> bool:
-    """Whether the trainer writes the finished model."""
-    return written(stages) > before and any(stages.glob("sft-*/checkpoints/config.json"))
+def at_end(stages: Path, before: int, size: float, command: int) -> bool:
+    """Whether a trainer writes the finished model."""
+    return printed(stages) > before and any(stages.glob("sft-*/checkpoints/config.json"))
 
 
-def anywhere(stages: Path, before: int, command: int) -> bool:
+def anywhere(stages: Path, before: int, size: float, command: int) -> bool:
     return True
 
 
-AFTER = {at_work: 0.7, at_end: 0.5, anywhere: 1.2}
-"""Seconds within which a strike falls after such a moment."""
+WRITTEN = 70_000
+"""Bytes of checkpoints and model, a little less than there are."""
+MOMENTS = ((at_work, 0.05), (at_work, 0.05), (at_work, 0.3), (at_end, 0.5), (at_end, 1.0), (anywhere, 1.2))
+"""When a strike may fall, and the seconds within which it does."""
 
 
 def complaint(ended: Struck) -> str:
@@ -150,6 +164,8 @@ def complaint(ended: Struck) -> str:
     if not strike.meets_command:
         return "" if ended.code == 1 and GOES_ON in ended.said else "its trainer's end was not told"
     if ended.code == -strike.signal and (strike.signal == signal.SIGKILL or not ended.caught):
+        return ""
+    if ended.code == -strike.signal and DONE in ended.said:  # Python has ceased to handle signals
         return ""
     return (
         ""
@@ -177,7 +193,7 @@ def run(folder: Path, seed: int) -> Outcome:
 
 def disturbed(scene: Scene, folder: Path, rng: random.Random, most: int) -> list[Strike]:
     """One training, struck again and again until it is done; by whom."""
-    arguments, given = placed(folder, stubborn=rng.random() < 0.5), list[Strike]()
+    arguments, given = placed(folder, stubborn=rng.random() < STUBBORN), list[Strike]()
     log, told = folder / "said.txt", ""
     while len(given) < most:
         strike = drawn(rng, len(given), folder / "runs" / "stages")
