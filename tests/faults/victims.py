@@ -107,8 +107,10 @@ def reached(strike: Strike, process: Running) -> bool:
 def sent(strike: Strike, command: int, roles: Mapping[str, str]) -> bool:
     """Whether the signal reached somebody."""
     if strike.victim == "group":
-        hit(command, Blow(after=0, signal=strike.signal, group=True))
-        return True
+        with suppress(ProcessLookupError):  # a fork has no group of its own in its first moment
+            os.killpg(command, strike.signal)
+            return True
+        return False
     below = family(command, roles)
     every = [command, *(one for found in below.values() for one in found)]
     chosen = {"command": [command], "all": every}.get(strike.victim, below.get(strike.victim, []))
