@@ -12,8 +12,9 @@ from tests.soak.site import Size
 from tests.soak.trends import trends
 
 
+@pytest.mark.timeout(1800)
 def test_some_rounds_with_faults_lose_nothing_and_leave_nothing() -> None:
-    effort = Effort(seconds=5, size=Size(math=6, code=2, draws=2), every=0.5, faulty=0.9)
+    effort = Effort(seconds=5, size=Size(math=6, code=2, draws=2), every=0.5, faulty=1.0, rounds=2)
     found = soak(effort)
     assert found.faults
     assert {*found.faults} == {"survived"}, found.notes
