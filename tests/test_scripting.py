@@ -198,6 +198,37 @@ except KeyboardInterrupt:
 """
 
 
+CONVERTING = """
+import os, signal, sys, time
+import click
+from harness.cli import cli, main
+@click.command()
+def picture():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    except KeyboardInterrupt:
+        raise TypeError("incompatible function arguments") from None
+cli.places = {"picture": "__main__:picture"}
+sys.argv = ["harness", "picture"]
+main()
+"""
+
+
+def test_a_signal_of_which_a_native_function_makes_another_error_is_still_one() -> None:
+    """matplotlib's functions answer an exception in an argument with a TypeError of their own."""
+    done = subprocess.run(
+        [sys.executable, "-c", CONVERTING], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted: run the same command again to continue\n")
+    without = CONVERTING.replace("os.kill(os.getpid(), signal.SIGTERM)", "raise KeyboardInterrupt")
+    failed = subprocess.run(
+        [sys.executable, "-c", without], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert failed.returncode == 1
+    assert "incompatible function arguments" in failed.stderr
+
+
 def test_a_signal_that_meets_a_finalizer_is_not_lost() -> None:
     """Python prints what is raised there, and goes on as if nothing had been."""
     done = subprocess.run(

@@ -7,10 +7,11 @@ Exit codes are in `ending.py`.
 import errno
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
-from harness.cli.ending import EXIT_CODES, end_on_sigterm
+from harness.cli.ending import EXIT_CODES, end_on_sigterm, told_to_end
 from harness.cli.group import Lazy
 from harness.errors import HarnessError, UsageError
 from harness.secrets import keep_crashes_quiet
@@ -60,8 +61,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("interrupted: run the same command again to continue", err=True)
-        sys.exit(130)
+        end_interrupted()
     except click.ClickException as error:
         error.show()
         sys.exit(UsageError.exit_code)
@@ -69,9 +69,20 @@ def main() -> None:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
+        if told_to_end():
+            end_interrupted()
         if error.errno not in NO_ROOM:
             raise
         from harness.store import unwritten
 
         click.echo(f"error: {unwritten(error, Path.cwd())}", err=True)
         sys.exit(HarnessError.exit_code)
+    except Exception:
+        if told_to_end():
+            end_interrupted()
+        raise
+
+
+def end_interrupted() -> NoReturn:
+    click.echo("interrupted: run the same command again to continue", err=True)
+    sys.exit(130)

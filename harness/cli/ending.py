@@ -18,6 +18,8 @@ Exit codes:
   nightly: 0 pass, 1 regression, 2 inconclusive
 """
 
+_told = threading.Event()
+
 SOON = 0.05
 """Seconds: a finalizer is through by then, and if another is at work it comes once more."""
 
@@ -40,8 +42,15 @@ def interrupted_again(swallowed: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(swallowed)
 
 
+def told_to_end() -> bool:
+    """Whether SIGTERM came. A native function that it meets (matplotlib's, by pybind11) makes an error of its
+    own of it."""
+    return _told.is_set()
+
+
 def as_interrupt(number: int, frame: FrameType | None) -> None:
     """Whatever handles Ctrl-C now: an event loop has a way of its own. A shell's background job has none."""
+    _told.set()
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler):
         raise KeyboardInterrupt
