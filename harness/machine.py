@@ -168,7 +168,7 @@ class Machine:
     tokens_in_flight: int = 0
     stream_from: int = 8192
     patience: float = 60.0
-    longest_silence: float = 0.0
+    longest_silence: float = 4 * 3600.0
     require_seed: bool = False
     gpus: int = field(default_factory=count_gpus)
     price_per_gpu_hour: float = 0.0
