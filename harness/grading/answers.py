@@ -21,6 +21,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as TookTooLong
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
@@ -120,6 +121,9 @@ class Verification:
     reason: Reason = ""
 
 
+TRIES = 2
+POOLS = 10
+"""Pools that may break under one answer before it is left ungraded: none of them may be its own fault."""
 CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL)
 
 
@@ -144,9 +148,13 @@ class Verifier:
         return self.outcome(verified, (gold, text, self.cpu_seconds))
 
     def outcome(self, task: Callable[..., bool], arguments: tuple[object, ...]) -> Verification:
-        """What a task comes to in a worker; a worker that died is replaced, and the task tried once more."""
+        """What a task comes to in a worker; a worker that died is replaced, and the task tried once more.
+
+        One that dies while it has nothing to do takes the pool along, and with it what others work at.
+        """
         ends: list[int] = []
-        for _ in range(2):
+        broken = 0
+        while len(ends) < TRIES and broken < POOLS:
             try:
                 return Verification(self.pool().schedule(task, arguments, timeout=self.wall_seconds).result())
             except TookTooLong:
@@ -155,13 +163,19 @@ class Verifier:
                 if died.exitcode == -signal.SIGPROF:
                     return Verification(False, "time limit")
                 ends.append(died.exitcode)
-        if all(end in CRASHES for end in ends):
+            except BrokenProcessPool:
+                broken += 1
+        if len(ends) == TRIES and all(end in CRASHES for end in ends):
             return Verification(False, "math-verify crashed")
         return Verification(None, "the grading process died")
 
     def pool(self) -> ProcessPool:
         with self._guard:
-            if self._pool is None or not self._pool.active:
+            if self._pool is not None and not self._pool.active:
+                self._pool.stop()
+                self._pool.join()
+                self._pool = None
+            if self._pool is None:
                 context = multiprocessing.get_context("forkserver")
                 keep_sockets_in_scratch()
                 context.set_forkserver_preload(["math_verify"])

@@ -155,6 +155,23 @@ def die(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+def tell_process(file: str) -> bool:
+    Path(file).write_text(str(os.getpid()))
+    return True
+
+
+def test_a_worker_that_dies_with_nothing_to_do_takes_no_verdict_along(tmp_path: Path) -> None:
+    """pebble gives up the whole pool then."""
+    pool, told = Verifier(workers=1), tmp_path / "worker"
+    try:
+        for _ in range(3):
+            assert pool.outcome(tell_process, (str(told),)) == Verification(True)
+            os.kill(int(told.read_text()), signal.SIGKILL)
+            assert pool.verify("3", "\\boxed{3}") == Verification(True)
+    finally:
+        pool.close()
+
+
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
