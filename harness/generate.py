@@ -43,6 +43,9 @@ class NoProgress:
 SILENT = NoProgress()
 
 
+HANG_AFTER = 300.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pace:
     """How hard each copy of the model is pressed: requests at once, and the tokens that these may grow to (0:
@@ -54,13 +57,15 @@ class Pace:
 
     requests: int = 64
     tokens: int = 0
-    hang_after: float = 300.0
+    hang_after: float = HANG_AFTER
     patience: float = 0.0
     longest_silence: float = 0.0
 
 
 def pace_of(machine: Machine) -> Pace:
+    """A server that is away is not taken for hung while it is waited for."""
     return Pace(
+        hang_after=max(HANG_AFTER, machine.patience + HANG_AFTER / 2),
         requests=machine.concurrency,
         tokens=machine.tokens_in_flight,
         patience=machine.patience,

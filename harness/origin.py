@@ -51,13 +51,20 @@ def listed(data: bytes, endpoint: Endpoint) -> Origin:
 
 
 def check_origin(before: Origin, now: Origin, endpoint: Endpoint) -> None:
-    """Raises ServerError where both are told and are not the same."""
-    told = [{name: origin[name] for name in ORIGIN if name in origin} for origin in (before, now)]
-    if all(told) and told[0] != told[1]:
-        was, is_ = (" at ".join(origin.values()) for origin in told)
+    """Raises ServerError where something that both tell is not the same.
+
+    A hub's name, a snapshot of it and a folder may be one checkpoint: they have the last part of the name.
+    """
+    both = [name for name in ORIGIN if name in before and name in now]
+    if any(last_part(before[name]) != last_part(now[name]) for name in both):
+        was, is_ = (" at ".join(origin[name] for name in both) for origin in (before, now))
         raise ServerError(
             f"{endpoint.label} serves another checkpoint as {endpoint.model!r}: rows are there of {was}, "
             f"and now it is made from {is_}",
             "everything generated so far is kept; start the server with the checkpoint that wrote the rows, "
             "and the same command goes on, or remove the stage's folder to begin again",
         )
+
+
+def last_part(name: str) -> str:
+    return name.rpartition("/")[2]

@@ -64,16 +64,34 @@ def pause(state: RetryCallState) -> float:
 
 class Patience:
     """When to give one request up: failures of each kind have a number of their own, and a server that is
-    away has at least `seconds` to come back."""
+    away has at least `seconds` to come back.
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+    It has them anew where it was there in between, which an attempt of more than `held` seconds shows: a
+    connection takes no longer to fail. But not more often than `ATTEMPTS`: the request may be what ends it.
+    """
+
+    def __init__(self, seconds: float = 0.0, held: float = 60.0) -> None:
+        self.seconds, self.held = seconds, held
         self.seen: Counter[int] = Counter()
+        self.away_since: float | None = None
+        self.ended = self.slept = 0.0
+        self.outages = 0
 
     def __call__(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome is not None else None
         most = error.attempts if isinstance(error, Transient) else ATTEMPTS
         self.seen[most] += 1
-        if isinstance(error, Transient) and error.away and time.monotonic() - state.start_time < self.seconds:
+        away = self.away(state)
+        if isinstance(error, Transient) and error.away and away < self.seconds and self.outages <= ATTEMPTS:
             return False
         return self.seen[most] >= most
+
+    def away(self, state: RetryCallState) -> float:
+        """Seconds since the present outage began, as far as this request has met it."""
+        now = time.monotonic()
+        took = now - self.ended - (state.idle_for - self.slept)
+        if self.away_since is None or took > self.held:
+            self.away_since = now
+            self.outages += 1
+        self.ended, self.slept = now, state.idle_for
+        return now - self.away_since

@@ -136,14 +136,15 @@ def status(code: int) -> int:
 
 
 def remove_abandoned(folder: str) -> None:
-    """Removes a scratch folder whose owner is gone: nobody holds the lock on it. It is locked meanwhile."""
+    """Removes a scratch folder whose owner is gone: nobody holds the lock on it. It is locked meanwhile, and
+    stays where its file system has no locks."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
         return
     else:
         shutil.rmtree(folder, ignore_errors=True)

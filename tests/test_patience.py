@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,13 +22,17 @@ from tests.fakes.engine import request, running
 HOUR = 3600.0
 
 
-def attempts(patience: Patience, *, failures: int, away: bool) -> int:
-    """How often something is tried that fails so many times. Raises Transient where it is given up."""
+def attempts(patience: Patience, *, failures: int, away: bool, seconds: float = 0.0) -> int:
+    """How often something is tried that fails so many times, each after so many seconds.
+
+    Raises Transient where it is given up.
+    """
     tried = 0
 
     def attempt() -> int:
         nonlocal tried
         tried += 1
+        time.sleep(seconds)
         if tried <= failures:
             raise Transient("nobody there", away=away)
         return tried
@@ -44,6 +49,16 @@ def test_a_server_that_is_away_for_longer_is_given_up() -> None:
         attempts(Patience(0.0), failures=ATTEMPTS, away=True)
 
 
+def test_a_server_that_was_there_in_between_has_its_time_again() -> None:
+    """Without it the seventh failure, a second after the first, would be one too many."""
+    assert attempts(Patience(0.2, held=0.1), failures=ATTEMPTS, away=True, seconds=0.15) == ATTEMPTS + 1
+
+
+def test_a_request_that_ends_its_server_each_time_is_given_up() -> None:
+    with pytest.raises(Transient):
+        attempts(Patience(HOUR, held=0.01), failures=2 * ATTEMPTS, away=True, seconds=0.02)
+
+
 def test_an_answer_that_is_none_is_not_waited_for() -> None:
     with pytest.raises(Transient):
         attempts(Patience(HOUR), failures=ATTEMPTS, away=False)
@@ -52,6 +67,7 @@ def test_an_answer_that_is_none_is_not_waited_for() -> None:
 def test_what_the_machine_says_reaches_the_loop() -> None:
     pace = pace_of(Machine(patience=7.0, longest_silence=8.0))
     assert (pace.patience, pace.longest_silence) == (7.0, 8.0)
+    assert pace_of(Machine(patience=3600.0)).hang_after > 3600.0
 
 
 @contextmanager
