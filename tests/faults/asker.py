@@ -26,9 +26,8 @@ def whole(port: int) -> str:
 
 def streamed(port: int) -> str:
     """The same of a stream, which is whole where it says so."""
-    *events, last = [
-        line.removeprefix("data: ") for line in posted(port, {**ASKED, "stream": True}).splitlines() if line
-    ]
+    lines = posted(port, {**ASKED, "stream": True}).split("\n")  # a text may hold other ends of lines
+    *events, last = [line.removeprefix("data: ").rstrip("\r") for line in lines if line.strip()]
     if last != "[DONE]":
         raise ValueError("the stream broke off")
     choices = [choice for event in events for choice in json.loads(event)["choices"]]

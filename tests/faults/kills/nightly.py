@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 from contextlib import closing
@@ -80,13 +81,13 @@ def start_of(scene: Scene, home: Path, label: str, afresh: bool = False) -> Star
     return partial(scene.start, [*HARNESS, *arguments]) if afresh else partial(forked, scene, arguments)
 
 
-def quiet(folder: Path, asked: Asked) -> Path:
+def quiet(scene: Scene, asked: Asked) -> Path:
     """A folder with a history of three quiet nights."""
-    home = folder / "quiet"
+    home = scene.folder / "quiet"
     home.mkdir()
     configured(home, asked)
     for label in "123":
-        ended = struck(start_of(Scene(folder=folder), home, label), folder / "said.txt", None, {})
+        ended = struck(start_of(scene, home, label), home / "said.txt", None, {})
         if ended.code != INCONCLUSIVE:
             raise Trouble("lost", f"a quiet night ended with {ended.code}: {ended.said[-1500:]}")
     return home
@@ -157,13 +158,13 @@ def complaint(ended: Struck, code: int) -> str:
 
 
 def run(folder: Path, seed: int) -> Outcome:
-    rng = random.Random(f"{seed}:nightly")
+    rng, scene = random.Random(f"{seed}:nightly"), Scene(folder=folder.resolve())
     outcome, label = rng.choice(sorted(SERVERS)), rng.choice(("4", ""))
     try:
         with running(*SERVERS["pass"]) as good:
-            before = quiet(folder.resolve(), Asked(url=good.base_url))
+            before = quiet(scene, Asked(url=good.base_url))
         with running(*SERVERS[outcome], *SLOW) as endpoint:
-            tonight = tonight_of(before, Asked(url=endpoint.base_url), label)
+            tonight = tonight_of(scene, before, Asked(url=endpoint.base_url), label)
             if tonight.code != CODES[outcome]:
                 raise Trouble("wrongly graded", f"undisturbed, a {outcome} ended with {tonight.code}")
             return tonight.struck(rng, IN_ONE_GO)
@@ -176,16 +177,13 @@ class Tonight:
     """The night that is to be struck, in copies of the quiet ones; `calm` is the undisturbed one, which took
     so many `seconds` and ended with `code`."""
 
+    scene: Scene
     before: Path
     calm: Path
     asked: Asked
     label: str
     code: int
     seconds: float
-
-    @property
-    def scene(self) -> Scene:
-        return Scene(folder=self.before.parent)
 
     def struck(self, rng: random.Random, wanted: int) -> Outcome:
         """So many strikes, each night struck up to five times before it may end."""
@@ -229,13 +227,15 @@ class Tonight:
         return given
 
 
-def tonight_of(before: Path, asked: Asked, label: str) -> Tonight:
+def tonight_of(scene: Scene, before: Path, asked: Asked, label: str) -> Tonight:
     """The night, after it went by undisturbed once."""
     calm = copied(before, before.parent / "calm", asked)
     started = time.monotonic()
-    ended = struck(start_of(Scene(folder=before.parent), calm, label), calm / "said.txt", None, {})
+    ended = struck(start_of(scene, calm, label), calm / "said.txt", None, {})
     seconds = time.monotonic() - started
-    return Tonight(before=before, calm=calm, asked=asked, label=label, code=ended.code, seconds=seconds)
+    return Tonight(
+        scene=scene, before=before, calm=calm, asked=asked, label=label, code=ended.code, seconds=seconds
+    )
 
 
 def copied(before: Path, home: Path, asked: Asked) -> Path:
@@ -247,11 +247,15 @@ def copied(before: Path, home: Path, asked: Asked) -> Path:
 
 
 def really(folder: Path, seed: int) -> Outcome:
-    """Five strikes at nights that ask a real vLLM server of the micro teacher, all of them the same one."""
+    """Five strikes at nights that ask a real vLLM server of the micro teacher, all of them the same one. It
+    stands outside the scene, where it would count as left behind."""
     folder, rng = folder.resolve(), random.Random(f"{seed}:nightly: vLLM")
-    scene, log = Scene(folder=folder), folder / "served.txt"
+    log = folder / "served.txt"
     words = [*HARNESS, "serve", str(TEACHER), "--name", "teacher", "--port", "0", "--json"]
-    server = scene.start([*words, "--runs", str(folder / "served")], log)
+    with log.open("wb") as said:
+        server = subprocess.Popen(
+            [*words, "--runs", str(folder / "served")], cwd=ROOT, stdout=said, stderr=said
+        )
     try:
         while '"url"' not in (told := log.read_text(errors="replace")):
             if server.poll() is not None:
@@ -259,7 +263,8 @@ def really(folder: Path, seed: int) -> Outcome:
             time.sleep(0.2)
         [ready] = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
         asked = Asked(url=ready["url"], model="teacher", draws=1)
-        return tonight_of(quiet(folder, asked), asked, "4").struck(rng, REAL_STRIKES)
+        scene = Scene(folder=folder)
+        return tonight_of(scene, quiet(scene, asked), asked, "4").struck(rng, REAL_STRIKES)
     except Trouble as trouble:
         return Outcome(ending=trouble.ending, note=str(trouble))
     finally:

@@ -5,6 +5,7 @@ or the supervisors between them: what a client reads is a whole right answer or 
 the same command on the same port serves again.
 """
 
+import json
 import random
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from harness.errors import ServerError
 from harness.serve import free_port
 from harness.serving import free_or_refused
 from tests.fakes.engine import checkpoint
+from tests.faults import asker
 from tests.faults.fault import Fault, Outcome
 from tests.faults.forked import forked
 from tests.faults.striking import IN_ONE_GO
@@ -29,7 +31,6 @@ from tests.faults.victims import Start, Strike, Struck, lacking, send, struck
 PRELOADED = (models, serving, store, running)
 """What a fork need not import again."""
 STANDIN = Path(__file__).parents[2] / "fakes" / "vllm_cli.py"
-ASKER = Path(__file__).parents[1] / "asker.py"
 AFRESH = 0.1
 """The share of commands that start a Python of their own."""
 TEACHER = ROOT / "pipeline" / "micro" / "teacher"
@@ -106,7 +107,7 @@ def complaint(ended: Struck) -> str:
     if strike.meets_command and ended.code == -strike.signal:
         return "" if strike.signal == signal.SIGKILL or not ended.caught else "SIGTERM was not handled"
     if strike.victim not in ("command", "group") and ended.code == 1 and "error: " in said:
-        return ""
+        return "" if "log ends:" in said.lower() else "the end of the server's log is not told"
     return "it ended otherwise than is documented"
 
 
@@ -137,7 +138,8 @@ def disturbed(
     start takes `scale` times as long as the stand-in's."""
     scene, log, given, told = Scene(folder=folder), folder / "said.txt", list[Strike](), ""
     try:
-        with asking(port, folder / "read.txt"):
+        right = undisturbed(start_of(scene, arguments), log, port)
+        with asking(port, folder / "read.txt", right):
             while len(given) < wanted:
                 log.unlink(missing_ok=True)
                 start = start_of(scene, arguments, rng.random() < AFRESH)
@@ -156,18 +158,34 @@ def disturbed(
     return Outcome(ending="survived", note=f"served again after {len(given)} strikes", strikes=len(given))
 
 
+def undisturbed(start: Start, log: Path, port: int) -> str:
+    """What a server that nobody strikes answers, whole and streamed. Raises Trouble where it does not."""
+    read = set[str]()
+
+    def asked(command: int) -> bool:
+        if found := answers(log, command):
+            read.update((asker.whole(port), asker.streamed(port)))
+        return found
+
+    stop = Strike(victim="command", signal=signal.SIGTERM, after=0, begun=asked)
+    ended = struck(start, log, stop, ROLES)
+    if ended.code or len(read) != 1 or not all(read):
+        raise Trouble("lost", f"undisturbed, it answered {read} and ended with {ended.code}: {ended.said}")
+    return read.pop()
+
+
 @contextmanager
-def asking(port: int, file: Path) -> Iterator[None]:
+def asking(port: int, file: Path, right: str) -> Iterator[None]:
     """A client that asks all the while. Raises Trouble where it has read a wrong answer, or none at all."""
-    client = subprocess.Popen([sys.executable, "-S", "-E", str(ASKER), str(port), str(file)])
+    client = subprocess.Popen([sys.executable, "-S", "-E", asker.__file__, str(port), str(file)])
     try:
         yield
     finally:
         client.kill()
         client.wait()
     read = {line for line in file.read_text().splitlines() if line.startswith("answer ")}
-    if len(read) != 1:
-        raise Trouble("wrongly graded" if read else "lost", f"a client read {sorted(read)}")
+    if read != {f"answer {json.dumps(right)}"}:
+        raise Trouble("wrongly graded" if read else "lost", f"a client read {sorted(read)}, not {right!r}")
 
 
 def nothing_left(scene: Scene, port: int) -> None:
