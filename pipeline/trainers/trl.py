@@ -5,6 +5,7 @@ Packed rows do not attend across their borders: TRL restarts the position ids at
 
 import gc
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def run(stage: "Sft", out: Path, context: Context) -> None:
         trainer.train(resume_from_checkpoint=last_checkpoint(work))
     trainer.model.save_pretrained(out / "model")
     copy_chat_files(base, out / "model")
-    write_json(out / "losses.json", [entry for entry in trainer.state.log_history if "loss" in entry])
+    write_json(out / "losses.json", [told(entry) for entry in trainer.state.log_history if "loss" in entry])
     write_json(
         out / "training.json",
         {
@@ -68,6 +69,12 @@ def run(stage: "Sft", out: Path, context: Context) -> None:
         },
     )
     shutil.rmtree(work, ignore_errors=True)
+
+
+def told(entry: Mapping[str, float]) -> dict[str, float]:
+    """One logged step, the same whether the training was resumed: TRL counts tokens anew then, and the steps
+    that a checkpoint kept come back in the order of their names."""
+    return {name: entry[name] for name in sorted(entry) if name != "num_tokens"}
 
 
 def make_trainer(stage: "Sft", base: Path, examples: "list[Example]", work: Path, gpus: int) -> "SFTTrainer":
