@@ -49,7 +49,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        aside.rename(path)
+            aside.rename(path)  # while it is locked: else another writer takes it for abandoned
     finally:
         aside.unlink(missing_ok=True)
 
@@ -71,7 +71,8 @@ def remove_abandoned(path: Path, but: Path) -> None:
         if left != but and left.suffix[1:].isdigit():
             with suppress(OSError), left.open("rb+") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
+                if os.path.samestat(os.fstat(file.fileno()), left.stat()):  # it may have been renamed since
+                    left.unlink()
 
 
 def read_json(path: Path, kind: type[T], remedy: str) -> T:

@@ -21,6 +21,14 @@ def pieces():
 
 write_pieces(Path(sys.argv[1]), pieces())
 """
+OFTEN = """
+import sys
+from pathlib import Path
+from harness.files import write_json
+
+for number in range(300):
+    write_json(Path(sys.argv[1]), {"number": number})
+"""
 EXPORTER = """
 import sys, time
 from pathlib import Path
@@ -65,6 +73,14 @@ def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
         assert names(tmp_path) == {"report.json", f".report.json.{process.pid}"}
     finally:
         killed(process)
+
+
+def test_two_processes_that_write_one_file_again_and_again_do_not_take_each_other_for_killed(
+    tmp_path: Path,
+) -> None:
+    both = [subprocess.Popen([sys.executable, "-c", OFTEN, str(tmp_path / "report.json")]) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert names(tmp_path) == {"report.json"}
 
 
 def test_files_of_other_names_and_of_other_people_stay(tmp_path: Path) -> None:
