@@ -26,8 +26,8 @@ import msgspec
 from harness.answering import Response, response
 from harness.asking import Request, asked
 from harness.batch_api import BatchApi
-from harness.client import Refused, accepted, excerpt
-from harness.completion import Completion
+from harness.client import Flawed, Refused, Unsound, accepted, excerpt
+from harness.completion import GAVE_UP, Completion
 from harness.endpoint import Endpoint
 from harness.engines import OPENAI_PARAMETERS
 from harness.engines.batch import batch
@@ -35,19 +35,23 @@ from harness.engines.remote import without_login
 from harness.errors import HarnessError, ServerError
 from harness.eventloop import run
 from harness.files import UNREADABLE, write_json, write_pieces
-from harness.generate import SILENT, Progress
+from harness.generate import SILENT, Progress, no_sound_answer
 from harness.machine import Machine
 from harness.patience import Transient
 from harness.rows import RowFile
 from harness.serve import is_neutral
 from harness.session import SESSION, check_session
-from harness.soundness import flaw
+from harness.soundness import ATTEMPTS, doubt, flaw, own_limit
 from harness.types import Sampling
 
 Say = Callable[[str], None]
 
 FOLDER = "batch"
 COLLECTED = "collected.json"
+ASK_ANEW = (
+    "every other answer is kept, and such answers are no rows; nothing is asked again while they stand in "
+    "batch/: look at the provider, remove the output-….jsonl that hold them, and run the same command again"
+)
 NUMBERED = re.compile(r"input-(\d+)\.jsonl")
 ROUNDS = 3  # what a provider let expire or refused is submitted again, so often in all
 MOST_LINES = 50_000
@@ -92,12 +96,18 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What the files of answers hold: where each stands; the ids in `fresh` files, which no earlier look
-    took into account; and each file's name and digest."""
+    """What the files of answers hold: where each stands, and `earlier` completions of the same request; the
+    ids in `fresh` files, which no earlier look took into account; and each file's name and digest."""
 
     places: dict[str, Place]
+    earlier: dict[str, list[Place]]
     fresh: frozenset[str]
     files: list[str]
+
+    def of(self, custom_id: str) -> list[Place]:
+        """Where the answers to one request stand, the one that counts last."""
+        last = self.places.get(custom_id)
+        return [] if last is None else [*self.earlier.get(custom_id, ()), last]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +120,13 @@ class Posed:
 
 @dataclass
 class Collected:
-    """What a look at the output files brought: rows, what was refused and why, the input files that are
-    left with the number of their requests, and how many answers nobody asked for."""
+    """What a look at the output files brought: rows, what was refused and why, the requests that no answer of
+    enough is sound for, the provider's own limit, the input files that are left with the number of their
+    requests, and how many answers nobody asked for."""
 
     rows: int = 0
+    unsound: list[tuple[Request, Unsound]] = field(default_factory=list)
+    limit: str = ""
     faults: Counter[str] = field(default_factory=Counter)
     left: list[Path] = field(default_factory=list)
     missing: int = 0
@@ -148,8 +161,12 @@ def ask_by_files(
                 foreign.discard(posed.custom_id)
                 if not file.claim(request.key):
                     continue
-                place, path = there.places.get(posed.custom_id), waiting.get(posed.custom_id)
-                row = collect(request, place, endpoint, found, told=path is not None)
+                path, held = waiting.get(posed.custom_id), there.of(posed.custom_id)
+                try:
+                    row = collect(request, held, endpoint, found, told=path is not None)
+                except Unsound as error:
+                    found.unsound.append((request, error))
+                    continue
                 if row is not None:
                     file.append([row])
                     progress.advance(rows=1, tokens=row.row.completion_tokens)
@@ -169,25 +186,37 @@ def ask_by_files(
 
 
 def collect(
-    request: Request, place: Place | None, endpoint: Endpoint, found: Collected, *, told: bool
+    request: Request, places: list[Place], endpoint: Endpoint, found: Collected, *, told: bool
 ) -> Response | None:
-    """The response that stands at a place, counted in `found`; None where there is none. A fault that was
-    told is not counted again."""
-    if place is None:
+    """The response that stands at the last of the places, counted in `found`; None where there is none. A
+    fault that was told is not counted again. Raises Unsound where none of ATTEMPTS answers can be."""
+    if not places:
         return None
+    *earlier, last = (read_line(place) for place in places)
     try:
-        row = answered(request, read_line(place), endpoint)
+        row = answered(request, last, endpoint, earlier)
     except (Refused, Transient) as fault:
+        if isinstance(fault, Flawed) and not told and is_enough([*earlier, last]):
+            raise Unsound(str(fault), ASK_ANEW) from fault
         found.faults[fault_of(fault)] += not told
         return None
     found.rows += 1
+    if row.row.truncated and row.row.completion_tokens < request.sampling.max_tokens:
+        found.limit = own_limit(row.row.completion_tokens, request.sampling.max_tokens)
     return row
+
+
+def is_enough(lines: list[Line]) -> bool:
+    """Whether a request was answered so often that it is not asked again. A copy of a file is no answer."""
+    return len({bytes(line.response.body) for line in lines if line.response}) >= ATTEMPTS
 
 
 def tell(found: Collected, say: Say) -> None:
     for reason, count in found.faults.most_common(5):
         if count:
             say(f"{count} of the answers are none, and are asked for again: {reason}")
+    if found.limit:
+        say(found.limit)
     if found.foreign:
         say(
             f"{found.foreign:,} answers were ignored: they are to requests of another run (another model or "
@@ -204,7 +233,8 @@ def ask_in_batches(
     say: Say,
 ) -> None:
     """Asks for every request that `rows` does not hold yet, by files; where machine.toml names the
-    provider's URL, through its API. Raises BatchPending while answers are missing.
+    provider's URL, through its API. Raises BatchPending while answers are missing, and Unsound where none
+    are but such as cannot be.
 
     Holds all requests in memory, which are looked through once a round; no answers.
     """
@@ -213,7 +243,7 @@ def ask_in_batches(
     for _ in range(ROUNDS):
         found = ask_by_files(held, endpoint, rows, progress=progress, say=say)
         if not found.left:
-            return
+            break
         if not settings.base_url:
             break
         key = os.environ.get(settings.api_key_env, "")
@@ -221,9 +251,10 @@ def ask_in_batches(
         run(submitted(api, found.left, say))
     else:
         found = ask_by_files(held, endpoint, rows, progress=progress, say=say)
-        if not found.left:
-            return
-    raise pending(found, rows.parent)
+    if found.left:
+        raise pending(found, rows.parent)
+    if found.unsound:
+        raise no_sound_answer(found.unsound)
 
 
 async def submitted(api: BatchApi, inputs: list[Path], say: Say) -> None:
@@ -271,6 +302,7 @@ def answers(folder: Path) -> Answers:
     """Where each answer stands; of several the last that is a completion, or the last."""
     before = taken_into_account(folder / COLLECTED)
     places: dict[str, Place] = {}
+    earlier: dict[str, list[Place]] = {}
     whole: set[str] = set()
     fresh: set[str] = set()
     files = []
@@ -283,13 +315,15 @@ def answers(folder: Path) -> Answers:
             told = decoded(line)
             good = completion_of(told) is not None
             if told.custom_id and (good or told.custom_id not in whole):
+                if told.custom_id in whole:
+                    earlier.setdefault(told.custom_id, []).append(places[told.custom_id])
                 places[told.custom_id] = place
             if good:
                 whole.add(told.custom_id)
             ids.add(told.custom_id)
         files.append(f"{path.name} {digest.hexdigest()}")
         fresh |= ids if files[-1] not in before else set()
-    return Answers(places=places, fresh=frozenset(fresh - {""}), files=files)
+    return Answers(places=places, earlier=earlier, fresh=frozenset(fresh - {""}), files=files)
 
 
 def taken_into_account(record: Path) -> frozenset[str]:
@@ -324,7 +358,7 @@ def completion_of(line: Line) -> Completion | None:
         completion = COMPLETION.decode(line.response.body)
     except UNREADABLE:
         return None
-    given_up = not completion.choices or completion.choices[0].finish_reason in ("abort", "error")
+    given_up = not completion.choices or completion.choices[0].finish_reason in GAVE_UP
     return None if given_up else completion
 
 
@@ -334,15 +368,19 @@ def read_line(place: Place) -> Line:
         return decoded(file.read(place.size))
 
 
-def answered(request: Request, line: Line, endpoint: Endpoint) -> Response:
-    """The response. Raises Refused where the provider gave none, or one that cannot be; ServerError where it
-    is of another model."""
+def answered(request: Request, line: Line, endpoint: Endpoint, earlier: Iterable[Line] = ()) -> Response:
+    """The response. Raises Refused where the provider gave none, Flawed where it cannot be, or may not be and
+    no earlier one was like it; ServerError where it is of another model."""
     completion = completion_of(line)
     if completion is None:
         raise Refused(refusal(line))
     accepted(completion, endpoint)
     if found := flaw(completion, request, endpoint):
-        raise Refused(f"it cannot be what it says: {found}")
+        raise Flawed(found)
+    found = doubt(completion, request, endpoint)
+    before = (completion_of(each) for each in earlier)
+    if found and found not in [doubt(each, request, endpoint) for each in before if each is not None]:
+        raise Flawed(found)
     return response(request, completion, endpoint, latency=0.0)
 
 

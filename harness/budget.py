@@ -51,11 +51,12 @@ class Budget:
         self.open.add(entry)
         return entry
 
-    async def release(self, entry: InFlight, tokens: int) -> None:
-        """The response is whole: so many tokens."""
+    async def release(self, entry: InFlight, tokens: int | None) -> None:
+        """The response is whole: so many tokens. None: the request has none, and tells nothing of others."""
         self.open.discard(entry)
-        self.finished += 1
-        self.written += tokens
+        if tokens is not None:
+            self.finished += 1
+            self.written += tokens
         async with self.changed:
             self.changed.notify_all()
 

@@ -1,8 +1,8 @@
 """Asynchronous client of OpenAI-compatible servers: one request in, one Response out.
 
 Tries again only what can heal: a connection that failed, 429, 5xx, an answer that the server itself
-gave up, or one that cannot be what it says. There is no time limit on a generation unless one is asked for:
-a client that gives up restarts an hour's work.
+gave up, or one that cannot be what it says. There is no time limit on a generation, only one on silence,
+and on that of whole answers only where it is asked for: a client that gives up restarts an hour's work.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -23,7 +23,7 @@ from yarl import URL
 
 from harness.answering import Response, response
 from harness.asking import Request, asked, wants_tokens
-from harness.completion import Completion
+from harness.completion import GAVE_UP, Completion
 from harness.endpoint import Endpoint
 from harness.errors import ServerError
 from harness.files import UNREADABLE
@@ -37,7 +37,7 @@ from harness.patience import (
     seconds_to_wait,
 )
 from harness.secrets import SURELY, Masking, hidden, masked, masked_bytes
-from harness.soundness import flaw
+from harness.soundness import ATTEMPTS, PAUSE, doubt, flaw, is_cut_off, own_limit
 from harness.stream import DEAF, LARGEST_ANSWER, STREAMED, BrokenStream, Listener, Uncounted, listened
 from harness.types import Sampling
 
@@ -48,8 +48,13 @@ JSON, AGENT = "application/json", "dasd-harness"
 EVENT_STREAM = "text/event-stream"
 UNSOUND = (
     "everything generated so far is kept, and such answers are no rows; mend the server, or ask another: "
-    "the same command goes on"
+    "the same command asks again only for what has no row"
 )
+SILENT = (
+    "everything generated so far is kept; look at the server, or raise longest_silence in machine.toml where "
+    "answers take longer: the same command goes on"
+)
+LONGEST_SILENCE = 4 * 3600.0  # seconds, in a stream, unless another number is asked for
 PATIENCE_FOR_A_LIST = 30.0  # seconds, of models
 KEEP_ALIVE = 2.0  # below uvicorn's 5 s: a connection that the server is closing would cost a retry
 SAMPLING_AT_START = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -63,13 +68,27 @@ class Unreachable(ServerError):
     """The server kept failing until every attempt was used up."""
 
 
+class Unsound(ServerError):
+    """No answer to a request can be what it says. The server may be well: others may be answered."""
+
+
+class Flawed(Transient):
+    """An answer that cannot be what it says, or of which it must be seen whether the next one is like it."""
+
+    def __init__(self, flaw: str) -> None:
+        said = f"an answer cannot be what it says: {flaw}"
+        super().__init__(said, PAUSE, ATTEMPTS, UNSOUND)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Posted:
-    """A request as it is sent, as often as it must be."""
+    """A request as it is sent, as often as it must be. `doubts` are those about its answers so far."""
 
     request: Request
     url: URL
     data: bytes
+    timeout: aiohttp.ClientTimeout
+    doubts: set[str] = field(default_factory=set)
 
 
 class Client:
@@ -78,8 +97,10 @@ class Client:
     `honoured` goes into every row: what the preflight found. `wary` takes no answer that cannot be what it
     says; a preflight tells of those itself. `counted` says that the server was seen to count tokens: an
     answer without counts is none of its own then. `patience` is how many seconds a server that is away has to
-    come back, and `longest_silence` how many nothing may come of an answer (0: any). `made_from` is what the
-    server said that its model is made from: one that was away is asked again.
+    come back, and `longest_silence` how many nothing may come of an answer (0: any; None: LONGEST_SILENCE
+    of a stream, any of a whole answer, which is silent until it is there). `made_from` is what the server
+    said that its model is made from: one that was away is asked again. `say` is told of a limit of the
+    server's own.
     """
 
     def __init__(
@@ -91,9 +112,10 @@ class Client:
         wary: bool = False,
         counted: bool = False,
         patience: float = 0.0,
-        longest_silence: float = 0.0,
+        longest_silence: float | None = None,
         made_from: Origin | None = None,
         on_retry: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.endpoint = endpoint
         self.connections = connections
@@ -103,8 +125,10 @@ class Client:
         self.patience = patience
         self.longest_silence = longest_silence
         self.made_from = made_from or {}
-        self.was_away = False
+        self.failures = self.vouched = 0
         self.on_retry = on_retry
+        self.say = say
+        self.told_limit = False
         self.quiet_until = 0.0
         self.urls: dict[str, URL] = {}
 
@@ -116,9 +140,7 @@ class Client:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=STREAM_BUFFER if self.endpoint.stream_from else WHOLE_BUFFER,
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=30, sock_read=self.longest_silence or None
-            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
             headers={
                 "User-Agent": AGENT,
                 "Accept-Encoding": "identity",
@@ -138,13 +160,14 @@ class Client:
         """The response to one request. The listener hears it while it comes, where it is streamed.
 
         Raises ServerError where the server refuses it (Refused), keeps failing or keeps answering what is no
-        completion, or one that cannot be (Unreachable), or answers for another model.
+        completion (Unreachable), or one that cannot be (Unsound), or answers for another model.
         """
         self.check_sampling(request.sampling)
         path, body = asked(request, self.endpoint)
-        if self.streams(request):
+        if streamed := self.streams(request):
             body |= STREAMED
-        posted = Posted(request=request, url=self.url(path), data=msgspec.json.encode(body))
+        data, timeout = msgspec.json.encode(body), self.timeout(streamed)
+        posted = Posted(request=request, url=self.url(path), data=data, timeout=timeout)
         try:
             completion, seconds = await self.attempt(posted, listener)
         except Transient as error:
@@ -156,24 +179,43 @@ class Client:
         able = engine.streams_token_ids or not wants_tokens(request, self.endpoint)
         return able and self.endpoint.streams(request.sampling.max_tokens)
 
+    def timeout(self, streamed: bool) -> aiohttp.ClientTimeout:
+        silence = self.longest_silence
+        if silence is None:
+            silence = LONGEST_SILENCE if streamed else 0.0
+        return aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=silence or None)
+
     def url(self, path: str) -> URL:
         return self.urls.setdefault(path, URL(f"{self.endpoint.base_url}{path}"))
 
     async def attempt(self, posted: Posted, listener: Listener) -> tuple[Completion, float]:
         """The completion, and the seconds that it took. Raises as `post` does."""
         await self.turn()
-        if self.was_away and self.made_from:
+        if self.failures > self.vouched and self.made_from:
             await self.vouch()
         listener.begin()
         started = time.monotonic()
         completion = await self.post(posted, listener)
         seconds = time.monotonic() - started
-        if self.wary and (found := flaw(completion, posted.request, self.endpoint, self.counted)):
-            raise Transient(f"an answer cannot be what it says: {found}", remedy=UNSOUND)
+        if self.wary:
+            self.examine(completion, posted)
         return completion, seconds
 
+    def examine(self, completion: Completion, posted: Posted) -> None:
+        """Raises Flawed where the completion cannot be, or may not be and no other was like it."""
+        if found := flaw(completion, posted.request, self.endpoint, self.counted):
+            raise Flawed(found)
+        found = doubt(completion, posted.request, self.endpoint)
+        if found and found not in posted.doubts:
+            posted.doubts.add(found)
+            raise Flawed(found)
+        if is_cut_off(completion, posted.request) and not self.told_limit:
+            self.told_limit = True
+            self.say(own_limit(completion.usage.completion_tokens, posted.request.sampling.max_tokens))
+
     async def persist(self, first: Transient, posted: Posted, listener: Listener) -> tuple[Completion, float]:
-        """Tries again after a failure, with growing pauses. Raises Unreachable where it does not heal."""
+        """Tries again after a failure, with growing pauses. Raises Unreachable where it does not heal, and
+        Unsound where it is the answers that do not."""
         failed: Transient | None = first
         try:
             async for attempt in AsyncRetrying(
@@ -188,6 +230,8 @@ class Client:
                         known, failed = failed, None
                         raise known
                     return await self.attempt(posted, listener)
+        except Flawed as error:
+            raise Unsound(str(error), error.remedy) from error
         except Transient as error:
             raise Unreachable(f"{self.endpoint.label} keeps failing: {error}", error.remedy) from error
         raise AssertionError("unreachable")
@@ -199,7 +243,8 @@ class Client:
 
     async def vouch(self) -> None:
         """Raises ServerError where a server that was away is back with another checkpoint, Transient where it
-        is not back."""
+        is not back. What fails while it is asked is not vouched for."""
+        known = self.failures
         limit = aiohttp.ClientTimeout(total=PATIENCE_FOR_A_LIST)
         try:
             async with self.session.get(self.url("/models"), timeout=limit) as answer:
@@ -209,26 +254,31 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(f"{type(error).__name__}: {error}", away=True) from error
         check_origin(self.made_from, listed(data, self.endpoint), self.endpoint)
-        self.was_away = False
+        self.vouched = max(self.vouched, known)
 
     async def post(self, posted: Posted, listener: Listener) -> Completion:
         """One attempt. Raises Transient where another may succeed, else ServerError."""
         content = BytesPayload(posted.data, content_type=JSON)
         try:
-            async with self.session.post(posted.url, data=content) as answer:
+            async with self.session.post(posted.url, data=content, timeout=posted.timeout) as answer:
                 if answer.status == 200 and answer.headers.get("Content-Type", "").startswith(EVENT_STREAM):
                     return accepted(await self.listened(answer, listener), self.endpoint)
                 body = masked_bytes(await read_whole(answer, self.endpoint), self.endpoint.api_key)
                 if answer.status != 200:
                     raise self.failed(answer, body)
         except BrokenStream as error:
+            self.failures += 1  # a proxy ends the stream in good order where the server behind it was killed
             raise Transient(str(error)) from error
         except Uncounted as error:
-            if self.counted:
-                raise Transient(error.message, remedy=UNSOUND) from error
+            if self.wary and self.counted:
+                raise Flawed(error.message) from error
             raise
+        except aiohttp.SocketTimeoutError as error:
+            self.failures += 1
+            silence = f"nothing came of an answer for {posted.timeout.sock_read:,.0f} s"
+            raise Transient(silence, remedy=SILENT) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self.was_away = True
+            self.failures += 1
             raise Transient(f"{type(error).__name__}: {error}", away=True) from error
         return understood(body, self.endpoint)
 
@@ -245,7 +295,7 @@ class Client:
     def failed(self, answer: aiohttp.ClientResponse, data: bytes) -> Exception:
         """What an answer other than 200 means. Where the server is busy, nobody asks until it wishes."""
         error = failure(answer.status, data, answer.headers, self.endpoint)
-        self.was_away = self.was_away or answer.status >= 500
+        self.failures += answer.status >= 500
         if isinstance(error, Transient) and error.wait:
             self.quiet_until = max(self.quiet_until, time.monotonic() + error.wait)
         return error
@@ -335,7 +385,7 @@ def accepted(completion: Completion, endpoint: Endpoint) -> Completion:
         )
     if not completion.choices:
         raise Transient(f"{endpoint.label} answered without a choice")
-    if completion.choices[0].finish_reason in ("abort", "error"):
+    if completion.choices[0].finish_reason in GAVE_UP:
         raise Transient(f"the server gave up ({completion.choices[0].finish_reason})")
     return completion
 

@@ -16,7 +16,7 @@ from harness import unfinished
 from harness.answering import Response
 from harness.asking import Request
 from harness.budget import Budget
-from harness.client import Client, Refused, Unreachable
+from harness.client import Client, Refused, Unreachable, Unsound
 from harness.endpoint import Endpoint
 from harness.errors import HarnessError, ServerError
 from harness.eventloop import run
@@ -41,6 +41,10 @@ class NoProgress:
 
 
 SILENT = NoProgress()
+MOST_IN_A_ROW = 100
+"""Requests that a server gives no sound answer, with no sound one between: it is not asked for the rest. Or
+ROUNDS for each worker, where that is more: what passes in seconds meets all of them."""
+ROUNDS = 5
 
 
 HANG_AFTER = 300.0
@@ -59,7 +63,7 @@ class Pace:
     tokens: int = 0
     hang_after: float = HANG_AFTER
     patience: float = 0.0
-    longest_silence: float = 0.0
+    longest_silence: float | None = None
 
 
 def pace_of(machine: Machine) -> Pace:
@@ -90,8 +94,9 @@ def generate(
     Requests are spread over the endpoint and its replicas. One that is lost costs only its unfinished
     requests: the others answer them. Raises ServerError where the last server dies, hangs, keeps failing
     or answers for another model, where one refuses a request, or where the rows were written by another
-    engine; HarnessError where they cannot be written. What was generated until then is kept. `honoured`,
-    `counted` and `made_from` are a Client's. `say` is told of what was interrupted and of lost servers.
+    engine; Unsound, once all others are answered, where requests get no sound answer; HarnessError where
+    they cannot be written. What was generated until then is kept. `honoured`, `counted` and `made_from` are
+    a Client's. `say` is told of what was interrupted, of lost servers and of limits of theirs.
     """
     folder = rows.parent
     try:
@@ -135,6 +140,7 @@ class Loop:
         self.made_from = made_from
         self.say = say
         self.written = 0
+        self.unsound: list[tuple[Request, Unsound]] = []
         self.fresh: list[Response] = []
         self.arrived = asyncio.Event()
 
@@ -155,6 +161,8 @@ class Loop:
                 task.cancel()
             await asyncio.gather(*running, writing, return_exceptions=True)
             self.flush()
+        if self.unsound:
+            raise no_sound_answer(self.unsound)
         return self.written
 
     async def write(self) -> None:
@@ -185,6 +193,11 @@ class Loop:
         self.supply.give_back(lost)
         self.say(f"a server is lost, {left} left; its {len(lost)} open requests go to them: {error.message}")
 
+    def put_off(self, request: Request, error: Unsound, slot: Slot) -> None:
+        """One request is no reason to end the others: it is left to the next run, and has no row."""
+        slot.set_aside()
+        self.unsound.append((request, error))
+
     def keep(self, response: Response, slot: Slot) -> None:
         """Hands a response on to be written. What stands in the slot's file goes only after that."""
         self.fresh.append(response)
@@ -201,6 +214,7 @@ class Lane:
         self.endpoint = endpoint
         self.loop = loop
         self.open: dict[tuple[str, int], Request] = {}
+        self.unsound_in_a_row = 0
         self.budget = Budget(loop.pace.tokens * endpoint.copies) if loop.pace.tokens else None
         count = max(1, loop.pace.requests * endpoint.copies)
         self.slots = [Slot(loop.file.path.parent, number * count + each) for each in range(count)]
@@ -214,6 +228,7 @@ class Lane:
             patience=loop.pace.patience if len(loop.endpoint.servers) == 1 else 0.0,
             longest_silence=loop.pace.longest_silence,
             on_retry=lambda: loop.progress.advance(rows=0, failures=1),
+            say=loop.say,
         )
 
     async def run(self) -> None:
@@ -236,20 +251,43 @@ class Lane:
             self.open[request.key] = request
             slot.take(request, self.watchdog.sign_of_life)
             entry = await self.budget.admit(request, slot) if self.budget else None
-            try:
-                response = await self.client.complete(request, slot)
-            except Unreachable:
-                await self.hear_last_words()
-                raise
-            self.loop.keep(response, slot)
+            response = await self.answer(request, slot)
             self.watchdog.sign_of_life()
             del self.open[request.key]
             self.loop.supply.answered(request)
             if self.budget and entry:
-                await self.budget.release(entry, response.row.completion_tokens)
+                await self.budget.release(entry, response.row.completion_tokens if response else None)
+
+    async def answer(self, request: Request, slot: Slot) -> Response | None:
+        """The response, which is kept; None where no answer is sound. Raises Unsound where none has been for
+        long."""
+        try:
+            response = await self.client.complete(request, slot)
+        except Unreachable:
+            await self.hear_last_words()
+            raise
+        except Unsound as error:
+            self.unsound_in_a_row += 1
+            if self.unsound_in_a_row == max(MOST_IN_A_ROW, ROUNDS * len(self.slots)):
+                many = f"{self.unsound_in_a_row} requests, one after another, get no sound answer"
+                raise Unsound(f"{many}: {error.message}", error.remedy) from error
+            self.loop.put_off(request, error, slot)
+            return None
+        self.unsound_in_a_row = 0
+        self.loop.keep(response, slot)
+        return response
 
     async def hear_last_words(self) -> None:
         """Gives a server that no longer answers the time to be found dead, with its log to show."""
         for _ in range(40 if self.endpoint.server is not None else 0):
             self.endpoint.check()
             await asyncio.sleep(0.25)
+
+
+def no_sound_answer(found: list[tuple[Request, Unsound]]) -> Unsound:
+    """One error for all requests that were put off, by question and draw."""
+    names = ", ".join(f"{request.question} {request.draw}" for request, _ in found[:3])
+    many = "1 request gets" if len(found) == 1 else f"{len(found):,} requests get"
+    more = ", …" if len(found) > 3 else ""
+    _, last = found[-1]
+    return Unsound(f"{many} no sound answer ({names}{more}): {last.message}", last.remedy)

@@ -153,7 +153,8 @@ class Machine:
     tokens these may grow to (0: any number). Responses of up to `stream_from` tokens or more are streamed
     (0: none is), so that what has come of a long one is kept. A server that fails has at least `patience`
     seconds to come back, and a request to which nothing comes for `longest_silence` seconds is sent again
-    (0: it has any time). `require_seed` stops a run where the server honours no seeds.
+    (0: it has any time; unset: four hours in a stream, any time for a whole answer). `require_seed` stops a
+    run where the server honours no seeds.
     `batch_poll` is how many seconds pass between two looks at a batch that a provider works on.
     `hub` is where checkpoints and training data are downloaded from. `columns` renames what the table of
     sources expects, by repository and role: `[columns."nvidia/AceReason-1.1-SFT"] question = "problem"`.
@@ -168,7 +169,7 @@ class Machine:
     tokens_in_flight: int = 0
     stream_from: int = 8192
     patience: float = 60.0
-    longest_silence: float = 4 * 3600.0
+    longest_silence: float | None = None
     require_seed: bool = False
     gpus: int = field(default_factory=count_gpus)
     price_per_gpu_hour: float = 0.0

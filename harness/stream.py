@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from harness.completion import AnswerMessage, Choice, Completion, Logprobs, TokenLogprob, Usage
+from harness.completion import ENDS, AnswerMessage, Choice, Completion, Logprobs, TokenLogprob, Usage
 from harness.errors import ServerError
 from harness.files import UNREADABLE
 
@@ -53,6 +53,8 @@ class Delta(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw()
 
 
 class ChunkChoice(msgspec.Struct):
@@ -84,6 +86,7 @@ class Assembly:
         self.id = self.model = ""
         self.finish: str | None = None
         self.usage: Usage | None = None
+        self.tool_calls = msgspec.Raw()
         self.content: list[TokenLogprob] = []
         self.tokens: list[str] = []
         self.logprobs: list[float | None] = []
@@ -112,7 +115,8 @@ class Assembly:
         if choice.delta is not None:
             self.chat = True
             self.write(self.thought, choice.delta.reasoning_content or choice.delta.reasoning or "")
-            self.write(self.text, choice.delta.content or "")
+            self.write(self.text, choice.delta.content or choice.delta.refusal or "")
+            self.tool_calls = choice.delta.tool_calls or self.tool_calls
         if choice.token_ids:
             self.ids += choice.token_ids
         if choice.logprobs is not None:
@@ -137,19 +141,24 @@ class Assembly:
             raise BrokenStream(f"the stream broke off after {len(self.text):,} bytes of text")
         usage = self.usage or self.counted()
         text = decoded(self.text)
-        message = AnswerMessage(content=text, reasoning=decoded(self.thought) or None) if self.chat else None
         choice = Choice(
             text=None if self.chat else text,
-            message=message,
+            message=self.message(text) if self.chat else None,
             finish_reason=self.finish,
             logprobs=self.heard_logprobs(),
             token_ids=self.ids or None,
         )
         return Completion(choices=[choice], id=self.id, model=self.model, usage=usage)
 
+    def message(self, text: str) -> AnswerMessage:
+        return AnswerMessage(
+            content=text, reasoning=decoded(self.thought) or None, tool_calls=self.tool_calls
+        )
+
     def counted(self) -> Usage:
-        """Token counts of a server that sends none, from the tokens themselves."""
-        if count := len(self.ids) or len(self.content) or len(self.tokens):
+        """Token counts of a server that sends none, from the tokens themselves; none of an answer that a
+        filter stopped."""
+        if (count := len(self.ids) or len(self.content) or len(self.tokens)) or self.finish not in ENDS:
             return Usage(completion_tokens=count)
         raise Uncounted(
             f"{self.model} streamed an answer without token counts, although `include_usage` was asked for",

@@ -138,6 +138,8 @@ def completion(
     """The answer's JSON, shaped as vLLM or, with --style sglang, as SGLang shapes it."""
     stopped = len(words) < body["max_tokens"]
     text = options.text if options.text is not None else shown(words, body)
+    if options.spoil and options.spoil in json.dumps(body):
+        text = ""
     message: dict[str, Any] = {"role": "assistant", "content": text, "tool_calls": None}
     if options.reasoning:
         message["reasoning_content"] = options.reasoning
@@ -305,6 +307,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--style", choices=("vllm", "sglang"), default="vllm")
     parser.add_argument("--words", type=int, default=12)
     parser.add_argument("--text", help="every response, word for word")
+    parser.add_argument("--spoil", default="", help="no text, and all tokens, for prompts that hold this")
     parser.add_argument("--pieces", type=json.loads, help="every response, a JSON list of its tokens")
     parser.add_argument("--reasoning", default="", help="reasoning_content of every response")
     parser.add_argument("--sums", type=float, help="answer micro_math, this share of it rightly")
