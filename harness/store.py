@@ -10,6 +10,8 @@ compared with it (`harness/integrity.py`).
 
 import errno
 import json
+import os
+import pwd
 import shutil
 import sys
 import threading
@@ -58,9 +60,9 @@ LABELS = "labels.json"
 CHECKED_AGAIN = 0.5
 """Seconds after which who waits for another process looks whether everything was told to stop."""
 
-UNWRITABLE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
-)  # fmt: skip
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+UNWRITABLE = (*NO_ROOM, *FORBIDDEN, errno.ENOTDIR, errno.EEXIST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,19 +374,34 @@ def unwritten(error: OSError, root: Path) -> HarnessError:
     Of a copy the second name counts: the first is that of what was read.
     """
     place = Path(error.filename2 or error.filename or root)
-    free = shutil.disk_usage(existing(place)).free // 2**20
     return HarnessError(
         f"cannot write {place}: {error.strerror}",
-        f"{free} MiB are free there. Free some space, or choose another folder with --runs DIR; "
+        f"{way_out(error, existing(place))}, or choose another folder with --runs DIR; "
         "what is finished is kept, and re-running continues.",
     )
 
 
+def way_out(error: OSError, there: Path) -> str:
+    """What can be done about it at the nearest path that exists, as the beginning of a sentence."""
+    if error.errno in NO_ROOM:
+        return f"{shutil.disk_usage(there).free // 2**20} MiB are free there. Free some space"
+    if error.errno in FORBIDDEN:
+        owner, own = user_name(there.stat().st_uid), user_name(os.geteuid())
+        return f"{there} belongs to {owner}, and this command runs as {own}. Make it writable"
+    return f"{there} is no folder. Move it away"
+
+
+def user_name(number: int) -> str:
+    """What a user is called; the number where nobody is told."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
 def existing(path: Path) -> Path:
-    """The nearest folder above that exists."""
-    while not path.exists():
-        path = path.parent
-    return path
+    """The nearest path at or above it that exists, as far as can be seen."""
+    return next(one for one in (path, *path.absolute().parents) if os.path.exists(one))
 
 
 BESIDE = 4

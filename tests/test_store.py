@@ -114,6 +114,22 @@ def test_a_copy_that_finds_no_room_is_told_by_where_it_was_to_be_written(tmp_pat
     assert f"cannot write {tmp_path / 'to'}: No space" in unwritten(failed, tmp_path).message
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EPERM, errno.EACCES])
+def test_who_may_not_write_is_told_whose_folder_it_is_and_not_to_free_space(
+    tmp_path: Path, number: int
+) -> None:
+    told = str(unwritten(OSError(number, os.strerror(number), str(tmp_path / "no" / "file")), tmp_path))
+    assert f"{tmp_path} belongs to {tmp_path.owner()}" in told
+    assert "Make it writable" in told
+    assert "Free some space" not in told
+
+
+def test_a_file_in_a_folders_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+    failed = OSError(errno.ENOTDIR, "Not a directory", str(tmp_path / "runs" / "stages"))
+    assert f"{tmp_path / 'runs'} is no folder. Move it away" in str(unwritten(failed, tmp_path))
+
+
 def test_a_directory_without_stage_json_is_never_an_input(store: RunStore, context: Context) -> None:
     stage = Write(text="half")
     store.path(stage).mkdir(parents=True)
