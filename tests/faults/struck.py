@@ -147,13 +147,11 @@ class Scene:
 
     def alive(self) -> list[str]:
         """What is alive of all that the commands of this scene started."""
-        mark = f"{MARK}={self.folder}".encode()
-        found = []
+        ours, found = set(marked(MARK, str(self.folder))), []
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError, IndexError):
                 state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-                ours = mark in (entry / "environ").read_bytes().split(b"\0")
-                if state not in "ZX" and (ours or int(session) in self.processes):
+                if state not in "ZX" and (int(entry.name) in ours or int(session) in self.processes):
                     told = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                     found.append(f"process {entry.name}: {told[:120]}")
         return found
@@ -175,6 +173,16 @@ class Scene:
     def started(self, label: str) -> bool:
         """Whether a container with this label, `computer/boot/process/start`, is of a command of ours."""
         return int(label.split("/")[-2] or 0) in self.processes
+
+
+def marked(variable: str, value: str) -> list[int]:
+    """The processes that were started with this in their environment, and their forks. No zombies."""
+    mark, found = f"{variable}={value}".encode(), list[int]()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
 
 
 def ended_within(process: Running, seconds: float) -> bool:

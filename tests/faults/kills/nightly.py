@@ -124,7 +124,8 @@ def page_of(home: Path) -> str:
 
 
 def same(calm: Path, home: Path) -> None:
-    """Raises Trouble where history, page, files or the hook's news are not those of the undisturbed night."""
+    """Raises Trouble where history, page, files or the hook's news are not those of the undisturbed night.
+    A night that is struck after it was told is told again by the command that ends it."""
     ours, theirs = recorded(calm), recorded(home)
     for told, one, other in zip(("nights", "results", "counts", "settings"), ours, theirs, strict=True):
         if one != other:
@@ -132,9 +133,15 @@ def same(calm: Path, home: Path) -> None:
     if plain(page_of(calm)) != plain(page_of(home)):
         raise Trouble("lost", "another trend page")
     same_runs(calm / "runs", home / "runs")
-    outcomes = set((home / "told").read_text().split())
-    if outcomes != set((calm / "told").read_text().split()):
+    outcomes = set(news(home))
+    if outcomes != set(news(calm)):
         raise Trouble("wrongly graded", f"the hook was told {outcomes}")
+
+
+def news(home: Path) -> list[str]:
+    """The outcomes that the hook was told, in their order."""
+    file = home / "told"
+    return file.read_text().split() if file.exists() else []
 
 
 def plain(page: str) -> str:
@@ -210,7 +217,7 @@ class Tonight:
                 signal=rng.choice((signal.SIGKILL, signal.SIGTERM)),
                 after=rng.uniform(0, self.seconds),
             )
-            start = start_of(self.scene, home, self.label, afresh=rng.random() < AFRESH)
+            start, before = start_of(self.scene, home, self.label, rng.random() < AFRESH), len(news(home))
             ended = struck(start, home / "said.txt", strike, {})
             given += [ended.strike] if ended.strike is not None else []
             if wrong := complaint(ended, self.code):
@@ -218,9 +225,14 @@ class Tonight:
                 place = max(0, ended.said.find("Traceback") - 300)
                 raise Trouble("lost", f"{wrong} ({ended.code}) after {told}: {ended.said[place:][:2500]}")
             glance(home)
-            if ended.code == self.code:
+            if (more := len(news(home)) - before) > 1:
+                raise Trouble("lost", f"one command told the hook {more} times")
+            if ended.code == self.code and more:
                 return given
+        before = len(news(home))
         ended = struck(start_of(self.scene, home, self.label), home / "said.txt", None, {})
+        if (more := len(news(home)) - before) != 1:
+            raise Trouble("lost", f"the command that ended the night told the hook {more} times")
         if ended.code != self.code:
             told = f"the night ended with {ended.code}, not {self.code}: {ended.said[-1500:]}"
             raise Trouble("wrongly graded" if ended.code in (0, 1) else "lost", told)

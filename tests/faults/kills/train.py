@@ -13,6 +13,7 @@ import tempfile
 import time
 from contextlib import suppress
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -255,8 +256,13 @@ def finish(scene: Scene, home: Path, trainer: str) -> None:
         raise Trouble("lost", f"run again, it ended with {ended.code}: {ended.said[-1500:]}")
 
 
+def no_trl() -> str:
+    """What to do where TRL is not installed; nothing where it is."""
+    return "" if find_spec("trl") else "run: pip install 'dasd-harness[train]'"
+
+
 train = Fault(name="train", kind="train", run=run)
-by_trl = Fault(name="train: TRL", kind="train", run=partial(real, "trl"), slow=True)
+by_trl = Fault(name="train: TRL", kind="train", run=partial(real, "trl"), slow=True, needs=no_trl)
 by_llamafactory = Fault(
     name="train: LLaMA-Factory",
     kind="train",
