@@ -7,7 +7,6 @@ the 8 that are there, and a run that is drawn in rounds asks for each draw once.
 
 import copy
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +17,10 @@ import msgspec
 from harness.asking import PROMPT
 from harness.batch import batch_endpoint
 from harness.engines.batch import batch
-from harness.integrity import MANIFEST, check_files, of_a_report, told_identity
+from harness.errors import DataError
+from harness.integrity import MANIFEST, Say, check_files, of_a_report, quiet, told_identity
 from harness.rows import drop_torn_line, key_of, keys_of, read_rows, read_wanted
-from harness.session import SESSION
+from harness.session import SESSION, written_by
 from harness.stage import Json
 from harness.types import Generation, Grade
 
@@ -71,10 +71,10 @@ def adopt_draws(ask: "Ask", questions: list[str], out: Path, context: "Context")
         own = keys_of(out / ROWS)
         if wanted <= own:
             break
-        missing = (wanted - own) & keys_of(source / ROWS)
-        if not missing or (own and session_of(out) != session_of(source)):
+        missing, told = (wanted - own) & keys_of(source / ROWS), session_of(source)
+        if not missing or told is None or (own and session_of(out) != told):
             continue
-        if missing != wanted - own and session_of(source) != fingerprint_of(ask, context):
+        if missing != wanted - own and told != fingerprint_of(ask, context):
             continue
         if not own:
             (out / SESSION).write_bytes((source / SESSION).read_bytes())
@@ -109,25 +109,26 @@ def copy_rows(ask: "Ask", source: Path, target: Path, keys: set[Key]) -> int:
     return len(keys)
 
 
-def session_of(path: Path) -> Json:
-    """Which engine wrote the rows of a directory; None where nobody said."""
+def session_of(path: Path) -> dict[str, str] | None:
+    """Which engine wrote the rows of a directory; None where nobody can say."""
     try:
-        return json.loads((path / SESSION).read_bytes())
-    except FileNotFoundError:
+        return written_by(path / SESSION)
+    except DataError:
         return None
 
 
 # Verdicts -----------------------------------------------------------------------------------
 
 
-def known_verdicts(mark: "Mark", stages: Path) -> Known:
+def known_verdicts(mark: "Mark", stages: Path, say: Say = quiet) -> Known:
     """The verdicts of the same grader, with the same settings, on draws of such other Asks.
 
-    Each with the digest of what it is about: a draw that was asked again is graded again.
+    Each with the digest of what it is about: a draw that was asked again is graded again. Verdicts that are
+    not what was written are left, and said so: whoever has none grades.
     """
     known: dict[Key, tuple[bytes, Grade]] = {}
     for source in asked_otherwise_often(mark.asked, stages):
-        for graded in graded_alike(mark, source.name, stages):
+        for graded in graded_alike(mark, source.name, stages, say):
             grades = {key_of(one): one for one in read_rows(graded, Grade) if one.correct is not None}
             new = grades.keys() - known.keys()
             if new and (about := told_about(graded)) is not None:
@@ -138,14 +139,18 @@ def known_verdicts(mark: "Mark", stages: Path) -> Known:
     return known
 
 
-def graded_alike(mark: "Mark", asked: str, stages: Path) -> Iterator[Path]:
-    """The files of grades that Marks like this one wrote of another Ask."""
+def graded_alike(mark: "Mark", asked: str, stages: Path, say: Say) -> Iterator[Path]:
+    """The files of grades that Marks like this one wrote of another Ask, but for damaged ones."""
     wanted = {**mark.identity, "asked": asked}
     for file in sorted(stages.glob(f"{mark.kind}-*/identity.json")):
         grades = file.with_name("grades.jsonl")
         if told_identity(file.parent) == wanted and grades.exists():
-            if (file.parent / MANIFEST).exists():
-                check_files(file.parent, of_a_report)
+            try:
+                if (file.parent / MANIFEST).exists():
+                    check_files(file.parent, of_a_report)
+            except DataError as error:
+                say(f"  its verdicts are not taken over: {error.message}")
+                continue
             yield grades
 
 

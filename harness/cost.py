@@ -22,6 +22,7 @@ import msgspec
 
 from harness.files import write_json
 from harness.hub import Checkpoint
+from harness.integrity import MEASURED as MEASURED
 from harness.rows import read_rows
 from harness.stage import Service, Stage
 from harness.types import Sampling
@@ -34,7 +35,6 @@ Kind = Literal["generate", "score", "train", "grade", "none"]
 ROW_BYTES = 800  # of a generation's JSON, beside its texts
 ARROW_BYTES = 7  # of one token's id, log-probability and length, compressed
 LARGEST_HEADER = 100_000_000  # the safetensors format's own limit
-MEASURED = ".measured"
 
 
 # What is assumed ----------------------------------------------------------------------------

@@ -237,7 +237,7 @@ class Mark(Stage):
         graders = context.graders()
         sandbox = graders.sandbox if benchmark.needs_sandbox else None
         broken: list[Grade] = []
-        known, about = known_verdicts(self, out.parent), dict[tuple[str, int], bytes]()
+        known, about = known_verdicts(self, out.parent, context.progress.say), dict[tuple[str, int], bytes]()
         seen = dict[tuple[str, int], Length]()
 
         def grade(row: Generation) -> Future[Grade]:

@@ -2,22 +2,32 @@
 
 A bit that a disk or a memory changes is found out before what it changed is graded, trained on, served or
 reported. Stages that an earlier version finished say nothing of their files, and are believed.
+
+A checksum is no signature: who writes a stage.json can name any file in it. Names that lead out of the
+stage's folder are refused, and what is no ordinary file is not opened.
 """
 
+import errno
 import hashlib
+import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 import msgspec
 
 from harness import places
 from harness.errors import DataError
-from harness.files import UNREADABLE, read_json
+from harness.files import UNREADABLE, read_json, write_json
 from harness.stage import Json, key_of_identity
 
 MANIFEST, IDENTITY = "stage.json", "identity.json"
+MEASURED = ".measured"
+"""The folder beside the stages for what is known of them and can be found out again."""
+
 SMALL = 64 << 20
 """Bytes up to which a file is looked at whenever it is read: a tenth of a second."""
 
@@ -29,7 +39,8 @@ MENDED = (
     "`harness verify --mend` puts it aside; then run the same command again. If it was changed on purpose, "
     "remove {}: the stage is then gone through again."
 )
-UNFINISHED = ("unfinished", "interrupted")
+PASSING = ("unfinished", "interrupted", "batch")
+"""Folders of what a finished stage needs no more."""
 HELPS = (".log", ".places", ".about", ".damaged")
 
 
@@ -46,30 +57,60 @@ class Told(msgspec.Struct):
     files: dict[str, Sealed] = {}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A file that is not what it was; `what` is the end of a sentence. What was not `read` may be whole."""
+
+    name: str
+    what: str
+    read: bool = True
+
+
+Say = Callable[[str], None]
 Wish = Callable[[Path, Sealed], bool]
 """Which files of a stage are compared with what was written."""
+
+
+def quiet(text: str) -> None:
+    """Says nothing."""
 
 
 # Writing ------------------------------------------------------------------------------------
 
 
-def sealed_files(folder: Path) -> dict[str, Json]:
+def sealed_files(folder: Path, say: Say = quiet) -> dict[str, Json]:
     """Each file of a stage's folder with its size and SHA-256, by its path below the folder.
 
     Left out are logs, links, and helps that may be removed at any time.
     """
-    return {
-        str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256(file)}
+    files = [
+        file
         for file in sorted(folder.rglob("*"))
         if is_kept(file.relative_to(folder)) and file.is_file() and not file.is_symlink()
+    ]
+    announce(folder, sum(file.stat().st_size for file in files), "written down", say)
+    return {
+        str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256(file)}
+        for file in files
     }
 
 
-def is_kept(path: Path) -> bool:
+def announce(folder: Path, size: int, what: str, say: Say) -> None:
+    """Tells of hashing that takes more than some seconds."""
+    if size > 16 * SMALL:
+        say(f"  {folder.name}: {size / 1e9:.1f} GB are {what}")
+
+
+def is_kept(path: PurePath) -> bool:
     """Whether a file of a stage's folder has to stay as it is."""
-    if str(path) == MANIFEST or path.name.endswith(HELPS) or path.name == "log.txt":
+    if str(path) == MANIFEST or path.name.endswith(HELPS) or path.name == "log.txt" or not is_below(path):
         return False
-    return path.parts[0] not in UNFINISHED and not any(part.startswith(".") for part in path.parts)
+    return path.parts[0] not in PASSING and not any(part.startswith(".") for part in path.parts)
+
+
+def is_below(path: PurePath) -> bool:
+    """Whether a path names a file below a folder, in letters that a terminal may be given."""
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and str(path).isprintable()
 
 
 def sha256(file: Path) -> str:
@@ -114,47 +155,89 @@ def is_of(identity: Mapping[str, Json], key: str) -> bool:
     return key_of_identity(key.rpartition("-")[0], identity) == key
 
 
-def sealed(manifest: Mapping[str, Any]) -> dict[str, Sealed]:
-    """The files that a stage.json tells; none where an earlier version wrote it. Raises DataError where it
-    cannot be understood."""
+def sealed(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Sealed]:
+    """The files that a stage.json tells and that have to stay; none where an earlier version wrote it.
+
+    Raises DataError where it cannot be understood, or names what is not below the stage's folder.
+    """
     try:
-        return msgspec.convert(manifest, Told).files
+        told = msgspec.convert(manifest, Told).files
     except msgspec.ValidationError as error:
-        raise DataError(f"{MANIFEST} cannot be understood: {error}", DAMAGED) from error
+        raise DataError(f"{folder / MANIFEST} cannot be understood: {error}", DAMAGED) from error
+    if wrong := next((name for name in told if not is_below(PurePath(name))), None):
+        raise DataError(f"{folder / MANIFEST} names {wrong!a}, which is no file of its folder", DAMAGED)
+    return {name: was for name, was in told.items() if is_kept(PurePath(name))}
 
 
-def check_files(folder: Path, wanted: Wish, say: Callable[[str], None] = lambda text: None) -> None:
+def check_files(folder: Path, wanted: Wish, say: Say = quiet) -> None:
     """Compares the wanted files of a finished stage with what was written.
 
-    Raises DataError where one is another.
+    A large file that was found whole is hashed again only where its times, size or inode changed. Raises
+    DataError where a file is another.
     """
-    told = sealed(read_manifest(folder))
-    chosen = {name: was for name, was in told.items() if wanted(folder / name, was)}
-    if (size := sum(was.bytes for was in chosen.values())) > 16 * SMALL:
-        say(f"  {folder.name}: {size / 1e9:.1f} GB are compared with what was written")
-    for name, what in differing(folder, chosen):
-        raise DataError(f"{folder / name} {what}", MENDED.format(folder / MANIFEST))
+    told, known = sealed(folder, read_manifest(folder)), known_whole(folder)
+    marks = {name: mark_of(folder / name, was) for name, was in told.items() if was.bytes > SMALL}
+    chosen = {
+        name: was
+        for name, was in told.items()
+        if wanted(folder / name, was) and not (marks.get(name) and marks[name] == known.get(name))
+    }
+    announce(folder, sum(was.bytes for was in chosen.values()), "compared with what was written", say)
+    for one in differing(folder, chosen):
+        raise DataError(f"{folder / one.name} {one.what}", MENDED.format(folder / MANIFEST))
+    if new := {name: marks[name] for name in chosen if name in marks}:
+        with suppress(OSError):  # runs may belong to others, too
+            known_file(folder).parent.mkdir(exist_ok=True)
+            write_json(known_file(folder), {**known, **new})
 
 
-def differing(folder: Path, told: Mapping[str, Sealed]) -> Iterator[tuple[str, str]]:
-    """The files that are not what they were, each with what is wrong with it."""
-    for name, was in told.items():
-        if what := difference(folder / name, was):
-            yield name, what
+def known_file(folder: Path) -> Path:
+    return folder.parent / MEASURED / f"{folder.name}.whole.json"
 
 
-def difference(file: Path, was: Sealed) -> str:
-    """What is wrong with a file, as the end of a sentence; empty where nothing is."""
+def known_whole(folder: Path) -> dict[str, str]:
+    """The mark of each large file of a stage as it was when it was last found whole."""
     try:
-        size = file.stat().st_size
-        if size != was.bytes:
-            return f"is not what its stage wrote: it has {size:,} bytes and had {was.bytes:,}"
-        found = sha256(file)
-    except FileNotFoundError:
-        return f"is gone: its stage wrote {was.bytes:,} bytes"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    if found != was.sha256:
+        return msgspec.json.decode(known_file(folder).read_bytes(), type=dict[str, str])
+    except (OSError, *UNREADABLE):
+        return {}
+
+
+def mark_of(file: Path, was: Sealed) -> str:
+    """What changes whenever somebody writes a file; empty where there is none."""
+    try:
+        now = file.lstat()
+    except OSError:
+        return ""
+    return f"{was.sha256} {now.st_size} {now.st_ino} {now.st_mtime_ns} {now.st_ctime_ns}"
+
+
+def differing(folder: Path, told: Mapping[str, Sealed]) -> Iterator[Difference]:
+    """The files that are not what they were."""
+    for name, was in told.items():
+        try:
+            what = difference(folder, name, was)
+        except FileNotFoundError:
+            what = f"is gone: its stage wrote {was.bytes:,} bytes"
+        except OSError as error:
+            yield Difference(name=name, what=f"cannot be read: {error.strerror}", read=False)
+            continue
+        if what:
+            yield Difference(name=name, what=what)
+
+
+def difference(folder: Path, name: str, was: Sealed) -> str:
+    """What is wrong with a file, as the end of a sentence; empty where nothing is.
+
+    Raises OSError where it cannot be read, or is not a file of its own in the stage's folder.
+    """
+    file = folder / name
+    if not stat.S_ISREG(file.lstat().st_mode) or not file.resolve().is_relative_to(folder.resolve()):
+        raise OSError(errno.EINVAL, "it is a link, or no file")
+    size = file.stat().st_size
+    if size != was.bytes:
+        return f"is not what its stage wrote: it has {size:,} bytes and had {was.bytes:,}"
+    if (found := sha256(file)) != was.sha256:
         return f"is not what its stage wrote: its SHA-256 is {found[:12]}… and was {was.sha256[:12]}…"
     return ""
 

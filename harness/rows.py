@@ -34,8 +34,10 @@ LOOKED_AGAIN = 0.2
 """Seconds after which a file that another thread writes is looked at again."""
 
 
-FRESH = "remove this line, or the file, and run the same command again"
-ASIDE = "`harness verify --mend` puts such rows aside; then run the same command again"
+ASIDE = (
+    "`harness verify --mend` puts such rows of a stage aside; in another file remove the line. Then run the "
+    "same command again"
+)
 
 
 class FlippedError(DataError):
@@ -285,7 +287,7 @@ def rows_at(path: Path, kind: type[Row], spans: Iterable[Span]) -> Iterator[Row]
             same = is_row(line, span.content, path, span.number)
             row = decode(decoder, line, path, span.number)
             if not same or key_of(row) != key_of(span):
-                raise DataError(f"{path}, line {span.number}: not the row of {key_of(span)}", FRESH)
+                raise DataError(f"{path}, line {span.number}: not the row of {key_of(span)}", ASIDE)
             yield row
 
 
@@ -366,5 +368,5 @@ def decode(decoder: msgspec.json.Decoder[T], line: bytes, path: Path, number: in
     except UNREADABLE as error:
         raise DataError(
             f"{path}, line {number}: not a {decoder.type.__name__} ({error})",
-            FRESH,
+            ASIDE,
         ) from error

@@ -29,17 +29,19 @@ from harness.company import Abandoned, Floor, Growth
 from harness.discover import find_engine
 from harness.endpoint import Endpoint
 from harness.engines import Engine
-from harness.errors import HarnessError, StageError
+from harness.errors import DataError, HarnessError, StageError
 from harness.files import read_json, write_json
 from harness.graders import Graders, LocalGraders
 from harness.hub import Served
 from harness.integrity import IDENTITY as IDENTITY
 from harness.integrity import MANIFEST as MANIFEST
 from harness.integrity import (
+    Say,
     Wish,
     check_files,
     of_a_report,
     of_an_input,
+    quiet,
     read_manifest,
     sealed_files,
     with_check,
@@ -203,9 +205,7 @@ class RunStore:
             return "done"
         return "partial" if path.exists() else "missing"
 
-    def whole(
-        self, stage: Stage, wanted: Wish = of_a_report, say: Callable[[str], None] = lambda text: None
-    ) -> Path:
+    def whole(self, stage: Stage, wanted: Wish = of_a_report, say: Say = quiet) -> Path:
         """The directory of a stage; where it is finished, the wanted files are those that were written.
 
         Raises DataError where one is not. They are looked at once.
@@ -244,21 +244,22 @@ class RunStore:
                 "resumed": resumed,
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "workplace": where,
-                "files": sealed_files(path),
+                "files": sealed_files(path, context.progress.say),
             }
             write_json(path / MANIFEST, with_check(manifest))
         return path
 
     @contextmanager
-    def locked(
-        self, stage: Stage, say: Callable[[str], None], check: Callable[[], None] = lambda: None
-    ) -> Iterator[None]:
+    def locked(self, stage: Stage, say: Say, check: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Holds the stage's lock; the kernel releases it when a process dies.
 
-        While another process holds it, `check` is called now and then, and may raise to end the wait.
+        While another process holds it, `check` is called now and then, and may raise to end the wait. Raises
+        DataError where a link stands in the lock's place: taking a lock empties its file.
         """
         locks = self.stages / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
+        if (locks / stage.key).is_symlink():
+            raise DataError(f"{locks / stage.key} is a link, and a lock is none", "Remove it and run again.")
         lock = FileLock(locks / stage.key)
         try:
             lock.acquire(timeout=0)

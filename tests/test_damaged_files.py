@@ -19,6 +19,7 @@ from harness.engines import is_mixture
 from harness.engines.transformers import generation_config
 from harness.engines.vllm import context_length
 from harness.errors import DataError, HarnessError, UsageError
+from harness.files import UNREADABLE
 from harness.grading.code import verdict_of
 from harness.hub import Lock, read_jsonl
 from harness.machine import load_machine
@@ -30,6 +31,7 @@ from harness.runs import RECIPE, commands_of, evaluations, order_of
 from harness.sandboxes import Limits, Program
 from harness.sandboxes.pool import Conversation, decoded_outcome
 from harness.session import check_session
+from harness.stage import Json, key_of_identity
 from harness.store import RunStore
 from harness.tokens import TokenFile, TokenIndex, encoded, header, tokens
 from harness.toml import LONGEST_LINE, table_in
@@ -126,7 +128,7 @@ def test_a_damaged_session_lets_no_rows_of_two_engines_mix(tmp_path: Path, conte
         check_session(tmp_path / "session.json", {"engine": "a"}, has_rows=True)
 
 
-MARK = b'{"asked": "ask-1", "grader": 1}'
+MARK = b'{"asked": "ASK", "grader": 1}'
 
 
 @pytest.mark.parametrize("mark", [b"", b"{}", b"[]", b'{"asked": 3, "grader": 1}', MARK])
@@ -135,13 +137,23 @@ def test_identities_that_lack_what_they_need_are_no_traceback(
     tmp_path: Path, mark: bytes, ask: bytes
 ) -> None:
     store = RunStore(tmp_path)
-    for name, content in (("mark-1", mark), ("ask-1", ask)):
-        (store.stages / name).mkdir(parents=True)
-        (store.stages / name / "identity.json").write_bytes(content)
+    asked = told(store, "ask", ask)
+    marked = told(store, "mark", mark.replace(b"ASK", asked.name.encode()))
     (tmp_path / "run" / "eval" / "a").mkdir(parents=True)
-    (tmp_path / "run" / "eval" / "a" / "b").symlink_to(store.stages / "mark-1")
+    (tmp_path / "run" / "eval" / "a" / "b").symlink_to(marked)
     with pytest.raises(DataError, match="is not a stage's directory"):
         evaluations(store, "run", {})
+
+
+def told(store: RunStore, kind: str, content: bytes) -> Path:
+    """A stage's folder with this identity, under the name that belongs to it, where it is one."""
+    try:
+        key = key_of_identity(kind, msgspec.json.decode(content, type=dict[str, Json]))
+    except UNREADABLE:
+        key = f"{kind}-1"
+    (store.stages / key).mkdir(parents=True)
+    (store.stages / key / "identity.json").write_bytes(content)
+    return store.stages / key
 
 
 def test_a_damaged_record_of_batch_answers_makes_all_of_them_new(tmp_path: Path) -> None:

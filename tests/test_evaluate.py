@@ -228,6 +228,22 @@ def test_verdicts_are_not_taken_over_from_a_mark_whose_responses_were_replaced(
     assert [known_verdict(known, one) for one in after].count(None) == 4
 
 
+def test_damaged_verdicts_of_another_run_are_left_and_told(boxed: tuple[RunStore, Boxed]) -> None:
+    store, context = boxed
+    mark = Mark(asked=asked(store, context), grader=1)
+    store.build(mark, context)
+    write_json(store.path(mark.asked) / "identity.json", mark.asked.identity)
+    benchmark, said = mark.asked.benchmark, list[str]()
+    twice = replace(benchmark, sampling=replace(benchmark.sampling, draws=2))
+    longer = replace(mark, asked=replace(mark.asked, benchmark=twice))
+    assert known_verdicts(longer, store.stages, said.append)
+    grades = store.path(mark) / "grades.jsonl"
+    grades.write_bytes(grades.read_bytes().replace(b"true", b"null", 1).replace(b"false", b"null", 1))
+    assert not known_verdicts(longer, store.stages, said.append)
+    assert len(said) == 1
+    assert str(grades) in said[0]
+
+
 def test_verdicts_on_responses_that_are_still_to_come_are_not_kept(boxed: tuple[RunStore, Boxed]) -> None:
     store, context = boxed
     mark = Mark(asked=asked(store, context), grader=1)

@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.micro import micro_math
 from harness import places
 from harness.answering import Response
 from harness.errors import DataError
-from harness.evaluate import Ask, Mark
 from harness.files import write_json
 from harness.integrity import of_an_input, read_manifest
-from harness.machine import Machine
-from harness.progress import PlainProgress
+from harness.mend import mend
 from harness.rows import (
     FlippedError,
     Key,
@@ -29,48 +26,17 @@ from harness.rows import (
     read_rows,
     read_wanted,
 )
-from harness.runs import Stored
-from harness.serve import ServerPool
-from harness.store import Context, RunStore
+from harness.store import RunStore
 from harness.types import Generation
-from harness.verify import damages, mend, stages_of
+from harness.verify import damages, stages_of
+from tests.answered import Place, answer, answered, flip
 from tests.pipeline.rows import row
-
-BENCHMARK = replace(micro_math, count=5, sampling=replace(micro_math.sampling, draws=2))
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[tuple[RunStore, Context, Mark]]:
-    """A finished evaluation whose answers all are right, as the loop leaves them."""
-    store = RunStore(tmp_path)
-    with ServerPool(Machine()) as pool:
-        context = Context(store, Machine(), PlainProgress(), pool)
-        ask = Ask(model=Stored(stored="served-1"), benchmark=BENCHMARK, engine="remote")
-        answer(store, ask)
-        store.build(ask, context)
-        mark = Mark(asked=ask, grader=BENCHMARK.grader)
-        store.build(mark, context)
-        store.view("mine", {"eval/m/micro_math": mark})
-        yield store, context, mark
-
-
-def answer(store: RunStore, ask: Ask) -> None:
-    """Writes the rows that are missing."""
-    path = store.path(ask)
-    path.mkdir(parents=True, exist_ok=True)
-    write_json(path / "identity.json", ask.identity)
-    with RowFile(path / "generations.jsonl") as file:
-        for question in BENCHMARK.load(None):
-            for draw in range(2):
-                if file.claim((question.id, draw)):
-                    text = f"<think>\nx\n</think>\n\n\\boxed{{{question.gold}}}"
-                    file.append([Response(row=replace(row(text, question.id), draw=draw))])
-
-
-def flip(file: Path, at: int, bit: int = 1) -> None:
-    content = bytearray(file.read_bytes())
-    content[at] ^= bit
-    file.write_bytes(content)
+def place(tmp_path: Path) -> Iterator[Place]:
+    with answered(tmp_path) as found:
+        yield found
 
 
 def written(path: Path, draws: int) -> Path:
@@ -132,7 +98,7 @@ def replace_content(place: places.Place) -> places.Place:
 
 
 def test_a_file_of_a_finished_stage_that_changed_is_neither_an_input_nor_reported(
-    place: tuple[RunStore, Context, Mark],
+    place: Place,
 ) -> None:
     store, context, mark = place
     grades = store.path(mark) / "grades.jsonl"
@@ -143,7 +109,7 @@ def test_a_file_of_a_finished_stage_that_changed_is_neither_an_input_nor_reporte
         context.path(mark)
 
 
-def test_a_stage_that_an_earlier_version_finished_is_believed(place: tuple[RunStore, Context, Mark]) -> None:
+def test_a_stage_that_an_earlier_version_finished_is_believed(place: Place) -> None:
     store, context, mark = place
     write_json(store.path(mark) / "stage.json", {"key": mark.key, "seconds": 1.0})
     grades = store.path(mark) / "grades.jsonl"
@@ -151,7 +117,7 @@ def test_a_stage_that_an_earlier_version_finished_is_believed(place: tuple[RunSt
     assert context.path(mark) == store.whole(mark) == store.path(mark)
 
 
-def test_no_flipped_bit_of_stage_json_is_believed(place: tuple[RunStore, Context, Mark]) -> None:
+def test_no_flipped_bit_of_stage_json_is_believed(place: Place) -> None:
     store, _, mark = place
     file = store.path(mark) / "stage.json"
     whole = file.read_bytes()
@@ -165,7 +131,7 @@ def test_no_flipped_bit_of_stage_json_is_believed(place: tuple[RunStore, Context
 
 
 def test_only_damaged_rows_and_the_verdicts_on_them_are_made_again(
-    place: tuple[RunStore, Context, Mark],
+    place: Place,
 ) -> None:
     store, context, mark = place
     rows, grades = store.path(mark.asked) / "generations.jsonl", store.path(mark) / "grades.jsonl"
@@ -190,7 +156,7 @@ def test_only_damaged_rows_and_the_verdicts_on_them_are_made_again(
 
 
 def test_a_file_that_cannot_be_mended_by_rows_is_put_aside_as_a_whole(
-    place: tuple[RunStore, Context, Mark],
+    place: Place,
 ) -> None:
     store, context, mark = place
     grades = store.path(mark) / "grades.jsonl"
@@ -203,7 +169,7 @@ def test_a_file_that_cannot_be_mended_by_rows_is_put_aside_as_a_whole(
     assert grades.read_bytes() == before
 
 
-def test_a_damaged_identity_is_restored_from_stage_json(place: tuple[RunStore, Context, Mark]) -> None:
+def test_a_damaged_identity_is_restored_from_stage_json(place: Place) -> None:
     store, _, mark = place
     file = store.path(mark.asked) / "identity.json"
     before = file.read_bytes()
@@ -215,7 +181,7 @@ def test_a_damaged_identity_is_restored_from_stage_json(place: tuple[RunStore, C
 
 
 def test_a_checkpoint_with_a_flipped_bit_is_not_served_and_moves_aside(
-    place: tuple[RunStore, Context, Mark],
+    place: Place,
 ) -> None:
     from harness.hub import local_checkpoint
 

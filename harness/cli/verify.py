@@ -26,10 +26,11 @@ def verify(
     """Compare what RUN is made of, or everything in the runs folder, with what was written.
 
     Exit code 1 where something is damaged and was not put aside. After --mend, the same commands as before
-    make what is missing.
+    make what is missing. What cannot be read is left as it is.
     """
+    from harness.mend import mend
     from harness.progress import open_progress
-    from harness.verify import damages, mend, stages_of
+    from harness.verify import damages, stages_of
 
     store = Place(runs, data, machine).store()
     keys = stages_of(store, run)
@@ -43,13 +44,13 @@ def verify(
                 counter.advance(failures=len(own))
         for one in found:
             click.echo(one.what)
-        done = list(mend(store, found)) if mending else []
+        done = list(mend(store, found, progress.say)) if mending else []
         for line in done:
             click.echo(line)
         click.echo(concluded(len(keys), len(found), mending))
     if as_document:
         print_document({"stages": keys, "damages": found, "mended": done})
-    if found and not mending:
+    if found and not (mending and all(one.read for one in found)):
         sys.exit(1)
 
 
