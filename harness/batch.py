@@ -192,11 +192,11 @@ def collect(
     fault that was told is not counted again. Raises Unsound where none of ATTEMPTS answers can be."""
     if not places:
         return None
-    *earlier, last = (read_line(place) for place in places)
+    *earlier, last = lines_at(places)
     try:
         row = answered(request, last, endpoint, earlier)
     except (Refused, Transient) as fault:
-        if isinstance(fault, Flawed) and not told and is_enough([*earlier, last]):
+        if isinstance(fault, Flawed) and not told and len(earlier) + 1 >= ATTEMPTS:
             raise Unsound(str(fault), ASK_ANEW) from fault
         found.faults[fault_of(fault)] += not told
         return None
@@ -206,9 +206,10 @@ def collect(
     return row
 
 
-def is_enough(lines: list[Line]) -> bool:
-    """Whether a request was answered so often that it is not asked again. A copy of a file is no answer."""
-    return len({bytes(line.response.body) for line in lines if line.response}) >= ATTEMPTS
+def lines_at(places: list[Place]) -> list[Line]:
+    """The lines at these places, each answer once: a copy of a file holds no second one."""
+    lines = [read_line(place) for place in places]
+    return list({bytes(line.response.body) if line.response else b"": line for line in lines}.values())
 
 
 def tell(found: Collected, say: Say) -> None:

@@ -22,6 +22,7 @@ from harness.adopt import adopt_draws
 from harness.asking import Request
 from harness.batch import BatchPending, ask_by_files, ask_in_batches, batch_endpoint
 from harness.batch_api import Batch, BatchApi, read
+from harness.client import Unsound
 from harness.engines.batch import batch
 from harness.errors import ServerError
 from harness.evaluate import Ask
@@ -153,6 +154,57 @@ def test_a_late_refusal_does_not_replace_an_answer(tmp_path: Path) -> None:
     put(rows, "output-2.jsonl", [{"custom_id": line["custom_id"], "error": expired} for line in lines])
     assert collect(rows) == []
     assert len(plain(rows)) == 12
+
+
+def spoilt(line: dict[str, Any], url: str, text: str, finish: str) -> dict[str, Any]:
+    found = answer(line, url)
+    [choice] = found["response"]["body"]["choices"]
+    choice["message"]["content"], choice["finish_reason"] = text, finish
+    return found
+
+
+def test_an_answer_that_can_never_be_is_not_paid_for_without_end_and_is_no_row(tmp_path: Path) -> None:
+    rows = tmp_path / "generations.jsonl"
+    with running("--openai-only") as server:
+        collect(rows)
+        put(rows, "output-0.jsonl", [answer(line, server.base_url) for line in inputs(rows)[1:]])
+        assert collect(rows) == []
+        for number in (1, 2, 3):
+            [line] = inputs(rows)
+            put(rows, f"output-{number}.jsonl", [spoilt(line, server.base_url, "", "stop")])
+            said = "".join(collect(rows))
+            assert ("no text came" in said) == (number < 3)
+    assert inputs(rows) == []
+    for _ in range(2):
+        with pytest.raises(Unsound, match=r"1 request gets no sound answer .*no text came") as told:
+            ask_in_batches(WANTED, endpoint(), rows, Machine(), SILENT, lambda text: None)
+        assert told.value.exit_code == 1
+        assert "output-….jsonl" in told.value.remedy
+    assert len(plain(rows)) == 11
+
+
+def test_two_answers_that_end_at_the_providers_own_limit_are_believed(tmp_path: Path) -> None:
+    rows = tmp_path / "generations.jsonl"
+    with running("--openai-only") as server:
+        collect(rows)
+        for number in (1, 2):
+            lines = [spoilt(line, server.base_url, "so", "length") for line in inputs(rows)]
+            put(rows, f"output-{number}.jsonl", lines)
+            said = collect(rows)
+    assert [line for line in said if "its own limit; they count as truncated" in line]
+    assert len(plain(rows)) == 12
+
+
+def test_a_copy_of_an_answer_is_no_second_one(tmp_path: Path) -> None:
+    rows = tmp_path / "generations.jsonl"
+    with running("--openai-only") as server:
+        collect(rows)
+        lines = [spoilt(line, server.base_url, "so", "length") for line in inputs(rows)]
+        for number in (1, 2, 3):
+            put(rows, f"output-{number}.jsonl", lines)
+            collect(rows)
+    assert plain(rows) == {}
+    assert len(inputs(rows)) == 12
 
 
 def test_an_answer_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tenacity import RetryCallState
 from harness.answering import Response, byte_lengths
 from harness.asking import Request, asked
 from harness.chat import ChatTemplate, load_template, opens_thinking, split_reasoning
-from harness.client import Client, Refused, understood
+from harness.client import LONGEST_SILENCE, Client, Refused, Unreachable, understood
 from harness.completion import Choice, Logprobs
 from harness.endpoint import Endpoint
 from harness.engines import OPENAI_PARAMETERS
@@ -323,3 +323,44 @@ def test_bytes_that_are_no_text_are_a_servers_fault_and_no_traceback(data: bytes
 def test_log_probabilities_of_another_number_than_the_tokens_are_none() -> None:
     choice = Choice(text="ab", logprobs=Logprobs(tokens=["a", "b"], token_logprobs=[-1.0]))
     assert choice.tokens is None
+
+
+def test_only_a_stream_is_cut_for_its_silence_unless_a_number_is_asked_for() -> None:
+    with running() as endpoint:
+        unset, none, set_to = (Client(endpoint, longest_silence=value) for value in (None, 0.0, 7.0))
+    assert [unset.timeout(streamed).sock_read for streamed in (True, False)] == [LONGEST_SILENCE, None]
+    assert [none.timeout(streamed).sock_read for streamed in (True, False)] == [None, None]
+    assert [set_to.timeout(streamed).sock_read for streamed in (True, False)] == [7.0, 7.0]
+
+
+def test_an_answer_that_takes_longer_than_the_longest_silence_names_the_setting() -> None:
+    with running("--delay", "60") as endpoint, pytest.raises(Unreachable, match="nothing came of") as told:
+        complete(endpoint, request(), longest_silence=0.2, patience=3600.0)
+    assert "longest_silence in machine.toml" in told.value.remedy
+
+
+def test_a_stream_that_breaks_off_may_be_the_end_of_a_server_and_is_vouched_for() -> None:
+    """A proxy ends the stream of a server that is killed in good order."""
+    known = {"checkpoint": "tiny"}
+
+    async def ask(endpoint: Endpoint) -> tuple[int, int]:
+        async with Client(endpoint, made_from=known) as client:
+            await client.complete(request())
+            return client.failures, client.vouched
+
+    with running("--break-streams", "1") as endpoint:
+        assert asyncio.run(ask(replace(endpoint, stream_from=1))) == (1, 1)
+
+
+def test_what_fails_while_a_server_is_vouched_for_is_not_vouched_for() -> None:
+    async def ask(endpoint: Endpoint) -> tuple[int, int]:
+        async with Client(endpoint, made_from={"checkpoint": "tiny"}) as client:
+            client.failures = 1
+            vouching = asyncio.create_task(client.vouch())
+            await asyncio.sleep(0)  # it is asked now
+            client.failures = 2
+            await vouching
+            return client.failures, client.vouched
+
+    with running() as endpoint:
+        assert asyncio.run(ask(endpoint)) == (2, 1)
