@@ -1,7 +1,8 @@
 """`harness evaluate` against a faulty server, as processes, and its rows beside those of an undisturbed run.
 
-    with Site(folder).serving("reset", after=30, strikes=2):
-        ended = site.evaluate()
+    site = Site(folder=folder)
+    with site.serving("--fault", "reset", "--after", "30", "--strikes", "2") as server:
+        found = site.evaluate(server.url)
 
 The answers of the healthy server are a function of prompt and seed, so rows are compared word for word.
 """
@@ -10,10 +11,8 @@ import contextlib
 import functools
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,23 +23,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.serve import answers, supervised
+from harness.serve import answers, free_port, supervised
 from harness.supervise import descendants
 from tests.faults.fault import Outcome
+from tests.faults.struck import HARNESS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-HARNESS = [sys.executable, "-m", "harness.cli"]
-MODEL, QUESTIONS, DRAWS, LIMIT = "tiny", 10, 4, 40
+MODEL, QUESTIONS, DRAWS, LIMIT, CONCURRENCY = "tiny", 10, 4, 40, 4
 HEALTHY = ("--model", MODEL, "--sums", "0.5", "--delay", "0.01")
-ALL_REQUESTS = 130
-"""No more than come in an undisturbed run: of these about 95 before the first row is asked for."""
-OWN = (12, 40)
-"""Of those that hold OWN_REQUESTS, the numbers of which the first are the run's and the last leave some."""
-GO_ON = r"same command (goes on|asks again|again)|kept|Run it again|go on"
-"""What to do, as messages word it."""
 OWN_REQUESTS = "Compute "
 """What only micro_math's prompts have: the run's own requests, and a few of the preflight's."""
+SLOWED = ("--fault", "slow", "--seconds", "0.2", "--only", OWN_REQUESTS)
+"""Switches of a server that takes some seconds for the run's own requests: it can be struck on the way."""
 PATIENCE = 900.0
+POLL = 0.02
+FILES = ("generations", "grades")
 CHANGING = ("latency", "request_id", "honoured")
 """What differs between two undisturbed runs, or says only which preflight there was."""
 
@@ -99,12 +95,6 @@ class Faulty:
             os.kill(process, signal.SIGCONT)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """One fault's folder. `streamed` lets every answer be streamed; `patience` is how many seconds a server
@@ -122,7 +112,7 @@ class Site:
     @contextlib.contextmanager
     def serving(self, *switches: str, port: int = 0, healthy: tuple[str, ...] = HEALTHY) -> Iterator[Faulty]:
         """A faulty server with these switches, ready to answer."""
-        port = port or free_port()
+        port = port or free_port(0)
         command = [
             sys.executable,
             "-m",
@@ -136,7 +126,7 @@ class Site:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "server.log").open("ab") as log:
             process = subprocess.Popen(
-                supervised([*command, *healthy], grace=0.0),
+                supervised(command, grace=0.0),
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -158,16 +148,19 @@ class Site:
         machine = self.folder / "machine.toml"
         self.folder.mkdir(parents=True, exist_ok=True)
         machine.write_text(
-            f"concurrency = 4\nstream_from = {int(self.streamed)}\npatience = {self.patience}\n"
+            f"concurrency = {CONCURRENCY}\nstream_from = {int(self.streamed)}\npatience = {self.patience}\n"
         )
         asked = ["-b", f"micro_math:{DRAWS}", "--limit", str(QUESTIONS), "--max-tokens", str(LIMIT)]
         place = ["--base-url", f"{url}/v1", "--runs", str(self.runs), "--machine", str(machine)]
         return [*HARNESS, "evaluate", MODEL, *asked, *place]
 
     def start(self, url: str) -> subprocess.Popen[str]:
+        return self.begin(self.command(url))
+
+    def begin(self, command: list[str]) -> subprocess.Popen[str]:
         """The command, in a process group of its own."""
         return subprocess.Popen(
-            self.command(url),
+            command,
             cwd=ROOT,
             env={**os.environ, "COLUMNS": "400", **self.variables},
             stdin=subprocess.DEVNULL,
@@ -183,20 +176,15 @@ class Site:
     def rows(self) -> Rows:
         """The rows that are there, by file. Raises AssertionError where one is there twice."""
         return {
-            name: rows_of(path)
-            for name in ("generations", "grades")
-            for path in sorted(self.runs.glob(f"stages/*/{name}.jsonl"))
+            name: rows_of(path) for name in FILES for path in sorted(self.runs.glob(f"stages/*/{name}.jsonl"))
         }
 
     def kept(self) -> int:
         return len(self.rows().get("generations", {}))
 
-    def stage(self) -> dict[str, Any]:
-        """The record of the stage that asks; nothing while it is not complete."""
-        for path in self.runs.glob("stages/ask-*/stage.json"):
-            found: dict[str, Any] = json.loads(path.read_text())
-            return found
-        return {}
+    def under_way(self, process: subprocess.Popen[str], rows: int) -> bool:
+        """Waits until the command has so many rows, and not all. False where it has, or has ended."""
+        return under_way(self.runs, process, rows) and self.kept() < QUESTIONS * DRAWS
 
 
 def ended(process: subprocess.Popen[str]) -> Ended:
@@ -206,6 +194,16 @@ def ended(process: subprocess.Popen[str]) -> Ended:
         process.kill()
         text = f"{process.communicate()[0]}\nnot ended after {PATIENCE:.0f} s"
     return Ended(code=process.returncode, text=text)
+
+
+def under_way(runs: Path, process: subprocess.Popen[str], rows: int) -> bool:
+    """Waits until there are so many rows below a runs folder; False where the command ended before."""
+    while process.poll() is None:
+        files = runs.glob("stages/*/generations.jsonl")
+        if sum(path.read_bytes().count(b"\n") for path in files) >= rows:
+            return True
+        time.sleep(POLL)
+    return False
 
 
 def rows_of(path: Path) -> dict[Key, dict[str, Any]]:
@@ -246,58 +244,5 @@ def wrong(rows: Rows, whole: bool) -> Outcome | None:
     return None
 
 
-def lost(note: str, strikes: int = 1) -> Outcome:
-    return Outcome(ending="lost", note=note, strikes=strikes)
-
-
-def strikes_of(seed: int, name: str, first: int, last: int) -> tuple[int, int]:
-    """The number of the first request that is struck, and how many are."""
-    chooser = random.Random(f"{seed}:{name}:0")
-    return chooser.randint(first, last), chooser.randint(1, 4)
-
-
-def heals(folder: Path, seed: int, fault: str, *, streamed: bool = False, burst: int = 0) -> Outcome:
-    """A fault that passes: the run goes on by itself. Where it met the preflight the run may end instead,
-    with words to that effect, and must be whole when it is run again.
-
-    A `burst` strikes so many of the run's own requests, where a few strike any.
-    """
-    site, name = Site(folder=folder, streamed=streamed), f"{fault} {streamed}"
-    first, many = strikes_of(seed, name, *(OWN if burst else (1, ALL_REQUESTS)))
-    moments = ("--after", str(first), "--strikes", str(burst or many))
-    only = ("--only", OWN_REQUESTS) if burst else ()
-    with site.serving("--fault", fault, *moments, *only) as server:
-        found = site.evaluate(server.url)
-        told, early = server.told(), not site.kept()
-        if not told["struck"]:
-            return lost(f"not struck: {told['asked']} requests came, {first} was to be the first")
-        if found.code and not (early and found.says(GO_ON)):
-            return lost(f"ended with {found.code}: {found.last}")
-        if found.code and (bad := wrong(site.rows(), whole=False)):
-            return bad
-        again = site.evaluate(server.url) if found.code else found
-    if again.code:
-        return lost(f"run again, it ended with {again.code}: {again.last}")
-    note = f"the preflight met it: {found.last}" if found.code else "went on by itself"
-    return wrong(site.rows(), whole=True) or Outcome(
-        ending="survived", note=note, strikes=len(told["struck"])
-    )
-
-
-def lasts(folder: Path, seed: int, fault: str, says: str, *, streamed: bool = False) -> Outcome:
-    """A fault that stays, from the middle of the run on: the run ends and says why, keeps no wrong row, and
-    is whole when it is run again without the fault."""
-    site = Site(folder=folder, streamed=streamed, patience=0)
-    first, _ = strikes_of(seed, f"{fault} {streamed}", *OWN)
-    moments = ("--only", OWN_REQUESTS, "--after", str(first))
-    with site.serving("--fault", fault, *moments) as server:
-        found, struck = site.evaluate(server.url), len(server.told()["struck"])
-        if bad := wrong(site.rows(), whole=False):
-            return bad
-        if not found.code or not found.says(says) or not found.says(GO_ON):
-            return lost(f"ended with {found.code}, and was to say {says!r}: {found.last}")
-        server.becomes("none")
-        again = site.evaluate(server.url)
-    if again.code:
-        return lost(f"run again, it ended with {again.code}: {again.last}")
-    return wrong(site.rows(), whole=True) or Outcome(ending="survived", note=found.last, strikes=struck)
+def lost(note: str) -> Outcome:
+    return Outcome(ending="lost", note=note)

@@ -7,13 +7,15 @@ moments does what servers, proxies and networks do.
 
 Without --upstream the healthy one is `tests/fakes/openai_server.py`, a child of this process, which takes
 what follows `--`. The fault strikes the requests for completions numbered `after` to `after + strikes - 1`
-(0 strikes: all from `after` on). `GET /told` tells how many came and when which were struck;
-`POST /fault {"fault": "none"}` changes fault, after and strikes, and counts from 1 again.
+(0 strikes: all from `after` on). `GET /told` tells how many came, and when those came that were struck: an
+answer in which the fault found nothing to change is not among them. `POST /fault {"fault": "none"}` changes
+fault, after and strikes, and counts from 1 again.
 """
 
 import argparse
 import asyncio
 import contextlib
+import copy
 import email.utils
 import json
 import os
@@ -22,15 +24,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-from harness.serve import answers, supervised
+from harness.serve import answers, free_port, supervised
 
 HEALTHY = Path(__file__).parents[1] / "fakes" / "openai_server.py"
 FOREVER = 86_400.0
@@ -57,7 +61,7 @@ class Answer:
         )
 
     def edited(self, edit: Callable[[Json], None]) -> "Answer":
-        """The answer with each of its JSON objects changed."""
+        """The answer with its JSON objects changed; byte for byte as it was where none of them is another."""
         found = []
         for piece in self.pieces:
             head, body = (b"data: ", piece[6:].strip()) if self.streamed else (b"", piece)
@@ -65,8 +69,10 @@ class Answer:
                 found.append(piece)
                 continue
             told = json.loads(body)
+            before = copy.deepcopy(told)
             edit(told)
-            found.append(head + json.dumps(told).encode() + (b"\n\n" if self.streamed else b""))
+            whole = head + json.dumps(told).encode() + (b"\n\n" if self.streamed else b"")
+            found.append(piece if told == before else whole)
         return Answer(status=self.status, kind=self.kind, data=b"".join(found))
 
 
@@ -94,7 +100,7 @@ def uncounted(told: Json) -> None:
     told.pop("usage", None)
 
 
-def cut_short(told: Json) -> None:
+def limited(told: Json) -> None:
     """Half of the text, said to have reached the limit: a provider's own, smaller one."""
     for choice in told.get("choices", ()):
         if choice.get("finish_reason"):
@@ -102,6 +108,13 @@ def cut_short(told: Json) -> None:
         message = choice.get("message")
         if message and message.get("content"):
             message["content"] = message["content"][: len(message["content"]) // 2]
+
+
+def cut_short(told: Json, times: int) -> None:
+    """The same, by something that knows no limit: the same request is cut off at another place each time."""
+    limited(told)
+    if told.get("usage"):
+        count(told, completion_tokens=max(1, told["usage"]["completion_tokens"] - times))
 
 
 def another_model(told: Json) -> None:
@@ -119,6 +132,12 @@ def without_end(told: Json) -> None:
         choice["finish_reason"] = None
 
 
+def rooted(told: Json, root: str) -> None:
+    """Each model of a list is said to be made from `root`."""
+    for card in told["data"]:
+        card["root"] = root
+
+
 EDITS: dict[str, Callable[[Json], None]] = {
     "null-content": no_content,
     "empty-content": empty_content,
@@ -127,7 +146,7 @@ EDITS: dict[str, Callable[[Json], None]] = {
     "count-too-many": lambda told: count(told, completion_tokens=1_000_000),
     "count-zero": lambda told: count(told, completion_tokens=0),
     "count-text": lambda told: told.update({"usage": "many"} if told.get("usage") else {}),
-    "cut-short": cut_short,
+    "own-limit": limited,
     "other-model": another_model,
     "no-choices": lambda told: told.update({"choices": []}),
     "no-finish-reason": without_end,
@@ -142,7 +161,6 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "502-html": (502, "<html><body>Bad Gateway</body></html>"),
     "503": (503, '{"error": {"message": "restarting"}}'),
     "oom-500": (500, json.dumps({"error": {"message": OUT_OF_MEMORY}})),
-    "not-found": (404, '{"error": {"message": "The model does not exist."}}'),
     "200-html": (200, "<html><body>One moment, please</body></html>"),
     "200-error": (200, '{"error": {"message": "provider returned error", "code": 502}}'),
 }
@@ -152,7 +170,8 @@ HALVES = ("reset", "ended", "malformed", "stream-error")
 DEEDS = ("killed", "exits", "hung", "stalled", "slow")
 """What is done instead, or before: the process is killed; says why and exits; nothing is answered any more,
 not even /health; this request alone is not answered; the answer takes its time."""
-FAULTS = ("none", *EDITS, *REFUSALS, *HALVES, *DEEDS)
+CUT_SHORT = "cut-short"
+FAULTS = ("none", *EDITS, CUT_SHORT, *REFUSALS, *HALVES, *DEEDS)
 
 
 @dataclass
@@ -171,23 +190,24 @@ class State:
     began: float = field(default_factory=time.monotonic)
     came: list[float] = field(default_factory=list)
     struck: list[float] = field(default_factory=list)
+    times: Counter[str] = field(default_factory=Counter)
 
     @property
     def hangs(self) -> bool:
         return self.fault == "hung" and bool(self.struck)
 
     def strike(self, body: str) -> bool:
-        """Whether the request that came now is struck."""
+        """Whether the request that came now is to be struck."""
         if self.only not in body:
             return False
         self.asked += 1
-        now = time.monotonic() - self.began
-        self.came.append(now)
+        self.came.append(time.monotonic() - self.began)
         past = self.asked - self.after
-        hit = self.fault != "none" and past >= 0 and (not self.strikes or past < self.strikes)
-        if hit:
-            self.struck.append(now)
-        return hit
+        return self.fault != "none" and past >= 0 and (not self.strikes or past < self.strikes)
+
+    def note(self, came: float) -> None:
+        """That the request that came then was struck indeed."""
+        self.struck.append(came)
 
 
 STATE = web.AppKey("state", State)
@@ -200,6 +220,9 @@ async def passed_on(request: web.Request) -> web.StreamResponse:
     body = (await request.read()).decode()
     asks = request.method == "POST" and request.path.endswith("completions")
     struck = asks and state.strike(body)
+    came = state.came[-1] if struck else 0.0
+    if struck and state.fault in (*REFUSALS, *DEEDS):
+        state.note(came)
     while state.hangs:
         await asyncio.sleep(0.1)
     if struck and state.fault in REFUSALS:
@@ -211,10 +234,15 @@ async def passed_on(request: web.Request) -> web.StreamResponse:
     async with session.request(request.method, url, data=body or None, headers=headers) as answer:
         found = Answer(status=answer.status, kind=answer.content_type, data=await answer.read())
     if state.root and request.path.endswith("/models"):
-        found = found.edited(lambda told: [card.update(root=state.root) for card in told["data"]] and None)
-    if struck and found.status == 200 and state.fault in EDITS:
-        found = found.edited(EDITS[state.fault])
+        found = found.edited(partial(rooted, root=state.root))
+    if struck and found.status == 200 and state.fault in (*EDITS, CUT_SHORT):
+        state.times[body] += 1
+        edit = EDITS.get(state.fault) or partial(cut_short, times=state.times[body])
+        healthy_data, found = found.data, found.edited(edit)
+        if found.data != healthy_data:
+            state.note(came)
     if struck and found.status == 200 and state.fault in HALVES:
+        state.note(came)
         return await half(request, found, state.fault)
     return await sent(request, found, state.seconds if struck and state.fault == "slow" else 0.0)
 
@@ -311,9 +339,7 @@ async def sessions(app: web.Application) -> Any:
 @contextlib.contextmanager
 def healthy(switches: list[str]) -> Iterator[str]:
     """The fake server as a child that does not outlive this process; its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port(0)
     command = [sys.executable, str(HEALTHY), "--port", str(port), *switches]
     child = subprocess.Popen(supervised(command, grace=0.0), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert child.stdin is not None

@@ -22,7 +22,7 @@ STRUCK = (
     "servers: restarted with another model",
     "servers: killed",
     "clock: 7 hours forwards in a run",
-    "clock: goes back while a server wishes quiet",
+    "clock: goes back while a server wishes quiet until a date",
     "clock: goes back between two acceptances of a level",
 )
 

@@ -3,14 +3,36 @@
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from tests.faults.evaluating import OWN, OWN_REQUESTS, Site, heals, lasts, lost, strikes_of, wrong
+from tests.faults import healing
+from tests.faults.evaluating import CONCURRENCY, OWN_REQUESTS, Site, lost, wrong
 from tests.faults.fault import Fault, Outcome
+from tests.faults.healing import OWN, strikes_of
 
 KIND = "servers"
+passing, early, staying = (partial(each, KIND) for each in (healing.passing, healing.early, healing.staying))
 SLACK = 0.2
 """Seconds that clocks of two processes and a busy machine may make of a wait less than it was."""
+EARLY = 0.5
+"""Seconds in which requests may still come that were on their way: no more than are asked at once."""
+WHOLE_SECONDS = 1
+"""What a date may be less than was wished: it tells no fractions of a second."""
 BURST = 12
+
+
+def hurried(told: dict[str, Any], wish: float) -> str:
+    """Who asked before the wish of one of the refusals was over; "" where nobody did."""
+    for struck in told["struck"]:
+        later = [came - struck for came in told["came"] if came > struck]
+        on_their_way = sum(seconds < EARLY for seconds in later)
+        if on_their_way > CONCURRENCY:
+            return f"{on_their_way} requests came within {EARLY} s, and {wish} s were wished"
+        if len(later) == on_their_way:
+            return "it was never asked again"
+        if (first := later[on_their_way]) < wish - SLACK:
+            return f"asked again after {first:.1f} s, and {wish} s were wished"
+    return ""
 
 
 def waits(folder: Path, seed: int, fault: str, wish: int) -> Outcome:
@@ -22,17 +44,16 @@ def waits(folder: Path, seed: int, fault: str, wish: int) -> Outcome:
         found, told = site.evaluate(server.url), server.told()
     if found.code:
         return lost(f"ended with {found.code}: {found.last}")
-    last = told["struck"][-1]
-    later = [came - last for came in told["came"] if came > last]
-    if fault != "429-without" and any(EARLY < seconds < wish - 1 - SLACK for seconds in later):
-        return lost(f"asked again after {min(later):.1f} s, and {wish} s were wished")
-    bad = wrong(site.rows(), whole=True)
-    note = f"asked again after {max(second - one for one, second in pairwise(told['came'])):.1f} s"
-    return bad or Outcome(ending="survived", note=note, strikes=len(told["struck"]))
+    if not told["struck"]:
+        return lost(f"not struck: {told['asked']} requests came, {first} was to be the first")
+    least = wish - WHOLE_SECONDS if fault == "429-date" else wish
+    if wish and (bad := hurried(told, least)):
+        return lost(bad)
+    longest = max(second - one for one, second in pairwise(told["came"]))
+    return wrong(site.rows(), whole=True) or Outcome(
+        ending="survived", note=f"asked again after {longest:.1f} s"
+    )
 
-
-EARLY = 0.5
-"""Seconds in which requests may still come that were on their way."""
 
 with_wish = Fault(name="servers: 429 with Retry-After", kind=KIND, run=partial(waits, fault="429", wish=4))
 with_date = Fault(
@@ -41,40 +62,14 @@ with_date = Fault(
 without_wish = Fault(
     name="servers: 429 without Retry-After", kind=KIND, run=partial(waits, fault="429-without", wish=0)
 )
-burst = Fault(
-    name="servers: a burst of 500s",
-    kind=KIND,
-    run=lambda folder, seed: heals(folder, seed, "500", burst=BURST),
+burst = passing("servers: a burst of 500s", "500", most=BURST)
+gateway = passing("servers: 502 with a page", "502-html")
+restarting = passing("servers: 503 with Retry-After", "503")
+memory = passing("servers: out of memory for a while", "oom-500", streamed=True)
+slow_answers = passing("servers: slow", "slow", streamed=True, most=BURST)
+early_burst = early("servers: 500s in the preflight", "500")
+always_unwell = staying("servers: 500 for good", "500", "keeps failing: 500.*engine is unwell")
+always_out_of_memory = staying(
+    "servers: out of memory for good", "oom-500", "keeps failing: 500.*CUDA out of memory"
 )
-gateway = Fault(
-    name="servers: 502 with a page", kind=KIND, run=lambda folder, seed: heals(folder, seed, "502-html")
-)
-restarting = Fault(
-    name="servers: 503 with Retry-After", kind=KIND, run=lambda folder, seed: heals(folder, seed, "503")
-)
-memory = Fault(
-    name="servers: out of memory for a while",
-    kind=KIND,
-    run=lambda folder, seed: heals(folder, seed, "oom-500", streamed=True),
-)
-always_unwell = Fault(
-    name="servers: 500 for good",
-    kind=KIND,
-    run=lambda folder, seed: lasts(folder, seed, "500", "keeps failing: 500.*engine is unwell"),
-)
-always_out_of_memory = Fault(
-    name="servers: out of memory for good",
-    kind=KIND,
-    run=lambda folder, seed: lasts(folder, seed, "oom-500", "keeps failing: 500.*CUDA out of memory"),
-)
-always_busy = Fault(
-    name="servers: 429 for good",
-    kind=KIND,
-    slow=True,
-    run=lambda folder, seed: lasts(folder, seed, "429-without", "keeps failing: 429.*slow down"),
-)
-slow_answers = Fault(
-    name="servers: slow",
-    kind=KIND,
-    run=lambda folder, seed: heals(folder, seed, "slow", streamed=True, burst=BURST),
-)
+always_busy = staying("servers: 429 for good", "429-without", "keeps failing: 429.*slow down", slow=True)

@@ -11,30 +11,37 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from harness.nightly.history import History
 from tests.faults.evaluating import (
-    HARNESS,
+    FILES,
     MODEL,
-    OWN,
     OWN_REQUESTS,
-    ROOT,
+    POLL,
+    SLOWED,
     Ended,
     Site,
     ended,
     lost,
-    strikes_of,
+    rows_of,
     wrong,
 )
 from tests.faults.fault import Fault, Outcome
-from tests.faults.surroundings.servers import under_way
+from tests.faults.healing import OWN, strikes_of
+from tests.faults.struck import HARNESS, ROOT
+from tests.faults.surroundings.busy import WHOLE_SECONDS, hurried
 
-KIND = "clock"
+KIND = NAME = "clock"
 PLACES = ("/usr/lib", "/usr/local/lib")
+WISH, AT_MOST = 6, 60.0
+"""Seconds of quiet that are wished, and more than a busy machine makes of them."""
 LONGEST = 600.0
 """Seconds that no stage here takes: one that is told to have taken more counted the jump."""
 DURATION = re.compile(r"seconds|latency|duration")
@@ -118,39 +125,44 @@ def verdict(site: Site, found: Ended, note: str) -> Outcome:
 def jumps(folder: Path, seed: int, hours: float) -> Outcome:
     """The clock jumps in the middle of the run."""
     clock, site = set_up(folder)
-    with site.serving() as server:
+    with site.serving(*SLOWED) as server:
         process = site.start(server.url)
-        if not under_way(site, process, random.Random(f"{seed}:{hours}:0").randint(1, 30)):
-            return lost(f"ended before it could be struck: {ended(process).last}")
+        if not site.under_way(process, random.Random(f"{seed}:{hours}:0").randint(1, 20)):
+            return lost(f"not struck, it was done before: {ended(process).last}")
         clock.jump(hours)
         return verdict(site, ended(process), f"went on, {hours:+} hours")
 
 
-def while_waiting(folder: Path, seed: int, hours: float) -> Outcome:
-    """The clock jumps while the server has asked for quiet, once by a number and once by a date."""
+def while_waiting(folder: Path, seed: int, hours: float, how: str) -> Outcome:
+    """The clock is hours off, and jumps as many to the other side while the server has asked for quiet: for
+    so many seconds, or until a date, as `how` says."""
     clock, site = set_up(folder)
     first, many = strikes_of(seed, f"waiting {hours}", *OWN)
     moments = ("--only", OWN_REQUESTS, "--after", str(first), "--strikes", str(many))
-    with site.serving("--fault", "429-date", "--retry-after", "6", *moments) as server:
+    with site.serving("--fault", how, "--retry-after", str(WISH), *moments) as server:
         clock.jump(-hours)
         process = site.start(server.url)
-        if not under_way(site, process, 1):
-            return lost(f"ended before it could be struck: {ended(process).last}")
+        while not server.told()["struck"]:
+            if process.poll() is not None:
+                return lost(f"not struck: {ended(process).last}")
+            time.sleep(POLL)
         clock.jump(hours)
         found, told = ended(process), server.told()
-    gaps = [second - one for one, second in zip(told["came"], told["came"][1:], strict=False)]
-    if max(gaps) > 60:
-        return lost(f"waited for {max(gaps):.0f} s where 6 s were wished")
-    return verdict(site, found, f"waited for {max(gaps):.1f} s")
+    if bad := hurried(told, WISH - WHOLE_SECONDS if how == "429-date" else WISH):
+        return lost(bad)
+    longest = max(second - one for one, second in pairwise(told["came"]))
+    if longest > AT_MOST:
+        return lost(f"waited for {longest:.0f} s where {WISH} s were wished")
+    return verdict(site, found, f"waited for {longest:.1f} s")
 
 
 def between(folder: Path, seed: int, hours: float) -> Outcome:
     """The command is interrupted, and run again by a clock that is hours off."""
     clock, site = set_up(folder)
-    with site.serving() as server:
+    with site.serving(*SLOWED) as server:
         process = site.start(server.url)
-        if not under_way(site, process, random.Random(f"{seed}:between:0").randint(1, 20)):
-            return lost(f"ended before it could be struck: {ended(process).last}")
+        if not site.under_way(process, random.Random(f"{seed}:between:0").randint(1, 20)):
+            return lost(f"not struck, it was done before: {ended(process).last}")
         process.kill()
         process.wait()
         clock.jump(hours)
@@ -158,44 +170,62 @@ def between(folder: Path, seed: int, hours: float) -> Outcome:
 
 
 def nights(folder: Path, seed: int, hours: float) -> Outcome:
-    """Three nights, before the second of which the clock jumps: each is a night of its own, none is lost."""
+    """Three nights, before the second of which the clock jumps: each is a night of its own and ends, asks and
+    finds as one of that name does by a clock that is right."""
     clock, site = set_up(folder)
+    calm = Site(folder=folder / "calm")
+    codes: list[int] = []
     with site.serving() as server:
-        (folder / "nightly.toml").write_text(
-            f'[[checkpoints]]\nname = "clock"\nmodel = "{MODEL}"\nbase_url = "{server.url}/v1"\n'
-            'max_tokens = 40\nbenchmarks = ["micro_math:2"]\n'
-        )
-        (folder / "machine.toml").write_text("concurrency = 8\n")
-        said: list[Ended] = []
+        for each in (site, calm):
+            configured(each, server.url)
         for jump in (0.0, hours, hours):
             clock.jump(jump)
-            found = one_night(site, again=bool(said))
-            said.append(found)
-            if found.code not in (0, 2):
-                return lost(f"night {len(said)} ended with {found.code}: {found.last}")
-    listed = {match for found in said for match in re.findall(r"\d{4}-\d\d-\d\d(?:\.\d+)?", found.text)}
-    kept = list(site.runs.glob("**/grades.jsonl"))
-    if len(kept) != 3:
-        return lost(f"{len(kept)} nights are kept, of {sorted(listed)}")
+            found = one_night(site, *(["--again"] if codes else []))
+            codes.append(found.code)
+        labels = labels_of(site)
+        if len(set(labels)) != len(codes):
+            return lost(f"three nights are kept as {labels}; the last said: {found.last}")
+        expected = [one_night(calm, "--night", label).code for label in labels]
+    if codes != expected:
+        return lost(f"the nights ended with {codes} and were to end with {expected}: {found.last}")
     if told := impossible(site):
         return lost(told)
-    return Outcome(ending="survived", note=f"nights {sorted(listed)}", strikes=2)
+    return same_nights(site, calm) or Outcome(ending="survived", note=f"nights {labels}, with {codes}")
 
 
-def one_night(site: Site, again: bool) -> Ended:
-    command = [*HARNESS, "nightly", str(site.folder / "nightly.toml"), *(["--again"] if again else [])]
-    command += ["--runs", str(site.runs), "--machine", str(site.folder / "machine.toml")]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "400", **site.variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
+def configured(site: Site, url: str) -> None:
+    site.folder.mkdir(parents=True, exist_ok=True)
+    (site.folder / "nightly.toml").write_text(
+        f'name = "{NAME}"\n[[checkpoints]]\nname = "{MODEL}"\nmodel = "{MODEL}"\nbase_url = "{url}/v1"\n'
+        'max_tokens = 40\nbenchmarks = ["micro_math:2"]\n'
     )
-    return ended(process)
+    (site.folder / "machine.toml").write_text("concurrency = 8\n")
+
+
+def labels_of(site: Site) -> list[str]:
+    """The names of the nights, in the order in which they began."""
+    return [night.label for night in History(site.runs / "nightly" / "history.sqlite").nights(NAME)]
+
+
+def nightly_rows(site: Site) -> dict[str, Any]:
+    """All rows of all nights, by stage and file."""
+    files = (path for name in FILES for path in site.runs.glob(f"stages/*/{name}.jsonl"))
+    return {f"{path.parent.name}/{path.name}": rows_of(path) for path in files}
+
+
+def same_nights(site: Site, calm: Site) -> Outcome | None:
+    """What of the nights' rows is other than by a clock that is right; None where nothing is."""
+    ours, theirs = nightly_rows(site), nightly_rows(calm)
+    if not theirs or ours.keys() != theirs.keys():
+        return lost(f"rows are there of {sorted(ours)}, and by a clock that is right of {sorted(theirs)}")
+    other = [name for name, rows in ours.items() if rows != theirs[name]]
+    return Outcome(ending="wrongly graded", note=f"other rows in {other}") if other else None
+
+
+def one_night(site: Site, *more: str) -> Ended:
+    command = [*HARNESS, "nightly", str(site.folder / "nightly.toml"), *more]
+    command += ["--runs", str(site.runs), "--machine", str(site.folder / "machine.toml")]
+    return ended(site.begin(command))
 
 
 ACCEPT = """
@@ -233,8 +263,20 @@ def fault(name: str, run: Any, slow: bool = False) -> Fault:
 
 forwards = fault("clock: 7 hours forwards in a run", partial(jumps, hours=7.0))
 backwards = fault("clock: 7 hours back in a run", partial(jumps, hours=-7.0))
-waiting = fault("clock: jumps while a server wishes quiet", partial(while_waiting, hours=5.0))
-waiting_back = fault("clock: goes back while a server wishes quiet", partial(while_waiting, hours=-5.0))
+waiting = fault(
+    "clock: jumps while a server wishes quiet until a date",
+    partial(while_waiting, hours=5.0, how="429-date"),
+)
+waiting_back = fault(
+    "clock: goes back while a server wishes quiet until a date",
+    partial(while_waiting, hours=-5.0, how="429-date"),
+)
+counting = fault(
+    "clock: jumps while a server wishes seconds of quiet", partial(while_waiting, hours=5.0, how="429")
+)
+counting_back = fault(
+    "clock: goes back while a server wishes seconds of quiet", partial(while_waiting, hours=-5.0, how="429")
+)
 resumed_later = fault("clock: a month forwards between two runs", partial(between, hours=720.0))
 resumed_earlier = fault("clock: a day back between two runs", partial(between, hours=-24.0))
 nights_back = fault("clock: a day back between nights", partial(nights, hours=-24.0), slow=True)

@@ -2,19 +2,10 @@
 
 from functools import partial
 
-from tests.faults.evaluating import heals, lasts
-from tests.faults.fault import Fault
+from tests.faults import healing
 
 KIND = "token counts"
-
-
-def passing(name: str, fault: str, streamed: bool = False) -> Fault:
-    return Fault(name=name, kind=KIND, run=partial(heals, fault=fault, streamed=streamed))
-
-
-def staying(name: str, fault: str, says: str, streamed: bool = False) -> Fault:
-    return Fault(name=name, kind=KIND, run=partial(lasts, fault=fault, says=says, streamed=streamed))
-
+passing, early, staying = (partial(each, KIND) for each in (healing.passing, healing.early, healing.staying))
 
 missing = passing("counts: none in some answers", "count-missing")
 missing_stream = passing("counts: none in some streams", "count-missing", streamed=True)
@@ -22,7 +13,10 @@ negative = passing("counts: negative", "count-negative")
 too_many = passing("counts: more than max_tokens", "count-too-many")
 zero = passing("counts: no token for a text", "count-zero", streamed=True)
 words = passing("counts: words for numbers", "count-text")
-cut_short = passing("counts: cut off before max_tokens", "cut-short")
+cut_short = passing("counts: cut off before max_tokens", "cut-short", most=1)
+
+early_missing = early("counts: none in the preflight", "count-missing")
+early_cut = early("counts: cut off in the preflight", "cut-short")
 
 always_missing = staying("counts: none from then on", "count-missing", "tokens are not counted")
 always_missing_stream = staying(
@@ -34,8 +28,8 @@ always_too_many = staying(
 )
 always_zero = staying("counts: no token for a text from then on", "count-zero", "fewer than came")
 always_cut = staying(
-    "counts: cut off before max_tokens from then on", "cut-short", "was cut off after 7 tokens"
+    "counts: cut off before max_tokens from then on", "cut-short", r"was cut off after \d tokens"
 )
 always_cut_stream = staying(
-    "counts: streams cut off from then on", "cut-short", "was cut off after 7 tokens", streamed=True
+    "counts: streams cut off from then on", "cut-short", r"was cut off after \d tokens", streamed=True
 )

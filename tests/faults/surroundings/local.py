@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from harness.engines.vllm import vllm
 from harness.errors import UsageError
 from harness.machine import Machine
 from harness.supervise import descendants
-from tests.faults.evaluating import HARNESS, ROOT, Ended, Rows, ended, lost, rows_of
+from tests.faults.evaluating import FILES, Ended, Rows, ended, lost, rows_of, under_way
 from tests.faults.fault import Fault, Outcome
+from tests.faults.struck import HARNESS, ROOT
 
 KIND = "servers"
 FAKE = ROOT / "tests" / "fakes" / "vllm_cli.py"
 BASE, TEACHER = (ROOT / "pipeline" / "micro" / name for name in ("base", "teacher"))
-POLL = 0.02
 SERVER, ENGINE_CORE = "openai_server.py", "EngineCore"
 LIMIT = 64 * 2**20
 """Bytes of address space: less than the process has, so that all it asks for from now on is refused."""
@@ -71,18 +70,9 @@ class Local:
     def rows(self, name: str) -> Rows:
         return {
             kind: rows_of(path)
-            for kind in ("generations", "grades")
+            for kind in FILES
             for path in sorted((self.folder / name).glob(f"stages/*/{kind}.jsonl"))
         }
-
-    def under_way(self, name: str, process: subprocess.Popen[str], rows: int) -> bool:
-        """Waits until there are so many rows; False where the command ended before."""
-        while process.poll() is None:
-            files = (self.folder / name).glob("stages/*/generations.jsonl")
-            if sum(path.read_bytes().count(b"\n") for path in files) >= rows:
-                return True
-            time.sleep(POLL)
-        return False
 
 
 def below(process: subprocess.Popen[str], word: str) -> list[int]:
@@ -111,7 +101,7 @@ def strike(folder: Path, seed: int, deed: Callable[[int], None], word: str, real
     if calm.code:
         return lost(f"the undisturbed run ended with {calm.code}: {calm.last}")
     process = local.evaluate("disturbed")
-    if not local.under_way("disturbed", process, random.Random(f"{seed}:{word}:0").randint(1, 20)):
+    if not under_way(folder / "disturbed", process, random.Random(f"{seed}:{word}:0").randint(1, 20)):
         return lost(f"ended before it could be struck: {ended(process).last}")
     for pid in below(process, word):
         deed(pid)

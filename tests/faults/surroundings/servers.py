@@ -1,29 +1,21 @@
 """Servers that end, hang, or come back as another model."""
 
 import random
-import subprocess
 import threading
 import time
 from functools import partial
 from pathlib import Path
 
-from tests.faults.evaluating import (
-    GO_ON,
-    OWN,
-    OWN_REQUESTS,
-    Site,
-    ended,
-    free_port,
-    lasts,
-    lost,
-    strikes_of,
-    wrong,
-)
+from harness.serve import free_port
+from tests.faults import healing
+from tests.faults.evaluating import OWN_REQUESTS, SLOWED, Site, ended, lost, wrong
 from tests.faults.fault import Fault, Outcome
+from tests.faults.healing import GO_ON, OWN, strikes_of
 
 KIND = "servers"
 ANOTHER = ("--model", "impostor", "--sums", "0.5")
-POLL = 0.02
+STOPPED = 3.0
+"""Seconds."""
 
 
 def moment(seed: int, name: str) -> tuple[str, ...]:
@@ -33,7 +25,7 @@ def moment(seed: int, name: str) -> tuple[str, ...]:
 
 def gone(folder: Path, seed: int, fault: str) -> Outcome:
     """The server goes in the middle of the run, and comes back only after the command has ended."""
-    site, port = Site(folder=folder, patience=0), free_port()
+    site, port = Site(folder=folder, patience=0), free_port(0)
     with site.serving("--fault", fault, *moment(seed, fault), port=port) as server:
         process = site.start(server.url)
         found = ended(process)
@@ -52,7 +44,7 @@ def gone(folder: Path, seed: int, fault: str) -> Outcome:
 
 def back(folder: Path, seed: int, away: float) -> Outcome:
     """The server is killed in the middle of the run and back some seconds later: the run goes on."""
-    site, port = Site(folder=folder), free_port()
+    site, port = Site(folder=folder), free_port(0)
     with site.serving("--fault", "killed", *moment(seed, "back"), port=port) as server:
         process = site.start(server.url)
         server.process.wait()
@@ -66,7 +58,7 @@ def back(folder: Path, seed: int, away: float) -> Outcome:
 
 def other(folder: Path, seed: int) -> Outcome:
     """The server is killed, and another model is behind its address at once: it contributes nothing."""
-    site, port = Site(folder=folder), free_port()
+    site, port = Site(folder=folder), free_port(0)
     with site.serving("--fault", "killed", *moment(seed, "other"), port=port) as server:
         process = site.start(server.url)
         server.process.wait()
@@ -88,7 +80,7 @@ def other(folder: Path, seed: int) -> Outcome:
 
 def same_name(folder: Path, seed: int) -> Outcome:
     """The server is killed, and another checkpoint is served under the same name: it contributes nothing."""
-    site, port = Site(folder=folder), free_port()
+    site, port = Site(folder=folder), free_port(0)
     first, second = ("--root", "lab/model-one"), ("--root", "lab/model-two")
     says = (
         "another checkpoint as 'tiny': rows are there of lab/model-one, and now it is made from lab/model-two"
@@ -111,18 +103,6 @@ def same_name(folder: Path, seed: int) -> Outcome:
     return wrong(site.rows(), whole=True) or Outcome(ending="survived", note=found.last)
 
 
-def under_way(site: Site, process: subprocess.Popen[str], rows: int) -> bool:
-    """Waits until there are so many rows; False where the command ended before."""
-    while process.poll() is None:
-        if (
-            sum(path.read_bytes().count(b"\n") for path in site.runs.glob("stages/*/generations.jsonl"))
-            >= rows
-        ):
-            return True
-        time.sleep(POLL)
-    return False
-
-
 def hung(folder: Path, seed: int) -> Outcome:
     """Nothing is answered any more, not even whether it is well."""
     site = Site(folder=folder)
@@ -142,17 +122,21 @@ def hung(folder: Path, seed: int) -> Outcome:
 def asleep(folder: Path, seed: int) -> Outcome:
     """The server stops for a while, as a machine that is suspended does, and goes on."""
     site = Site(folder=folder, streamed=True)
-    with site.serving() as server:
+    with site.serving(*SLOWED) as server:
         process = site.start(server.url)
-        if not under_way(site, process, random.Random(f"{seed}:asleep:0").randint(1, 30)):
-            return lost("ended before it could be struck")
+        if not site.under_way(process, random.Random(f"{seed}:asleep:0").randint(1, 20)):
+            return lost(f"not struck, it was done before: {ended(process).last}")
         server.stop()
-        timer = threading.Timer(3.0, server.go_on)
+        began, kept = time.monotonic(), site.kept()
+        timer = threading.Timer(STOPPED, server.go_on)
         timer.start()
         found = ended(process)
+        took = time.monotonic() - began
         timer.join()
     if found.code:
         return lost(f"ended with {found.code}: {found.last}")
+    if took < STOPPED:
+        return lost(f"not struck: it ended {took:.1f} s after the server was stopped, at {kept} rows")
     return wrong(site.rows(), whole=True) or Outcome(ending="survived", note="went on by itself")
 
 
@@ -168,17 +152,8 @@ same_name_other_model = Fault(
 )
 hanging = Fault(name="servers: hung", kind=KIND, slow=True, run=hung)
 suspended = Fault(name="servers: stopped for 3 s", kind=KIND, run=asleep)
-impostor = Fault(
-    name="servers: answers as another model",
-    kind=KIND,
-    run=lambda folder, seed: lasts(
-        folder, seed, "other-model", "asked for the model 'tiny' and answered .*'impostor'"
-    ),
-)
-impostor_stream = Fault(
-    name="servers: streams as another model",
-    kind=KIND,
-    run=lambda folder, seed: lasts(
-        folder, seed, "other-model", "asked for the model 'tiny' and answered .*'impostor'", streamed=True
-    ),
+AS_ANOTHER = "asked for the model 'tiny' and answered .*'impostor'"
+impostor = healing.staying(KIND, "servers: answers as another model", "other-model", AS_ANOTHER)
+impostor_stream = healing.staying(
+    KIND, "servers: streams as another model", "other-model", AS_ANOTHER, streamed=True
 )

@@ -2,19 +2,10 @@
 
 from functools import partial
 
-from tests.faults.evaluating import heals, lasts
-from tests.faults.fault import Fault
+from tests.faults import healing
 
 KIND = "wire"
-
-
-def passing(name: str, fault: str, streamed: bool = False) -> Fault:
-    return Fault(name=name, kind=KIND, run=partial(heals, fault=fault, streamed=streamed))
-
-
-def staying(name: str, fault: str, says: str, streamed: bool = False) -> Fault:
-    return Fault(name=name, kind=KIND, run=partial(lasts, fault=fault, says=says, streamed=streamed))
-
+passing, early, staying = (partial(each, KIND) for each in (healing.passing, healing.early, healing.staying))
 
 reset = passing("wire: connection reset in an answer", "reset")
 reset_stream = passing("wire: connection reset in a stream", "reset", streamed=True)
@@ -30,6 +21,10 @@ null_stream = passing("wire: null content in a stream", "null-content", streamed
 empty_content = passing("wire: empty content", "empty-content")
 no_choices = passing("wire: no choices", "no-choices")
 no_end = passing("wire: no finish_reason", "no-finish-reason")
+
+early_malformed = early("wire: malformed JSON in the preflight", "malformed")
+early_null = early("wire: null content in the preflight", "null-content")
+early_reset = early("wire: connection reset in the preflight", "reset", streamed=True)
 
 always_malformed = staying("wire: malformed JSON for good", "malformed", "answered no OpenAI completion")
 always_malformed_stream = staying(
