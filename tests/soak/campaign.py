@@ -18,14 +18,14 @@ import docker
 
 from harness.errors import SandboxError
 from harness.sandboxes.docker import connected
+from harness.serve import free_port
+from tests.faults.struck import Blow, Ended, catches, complaint, ended_within, hit, said_in
 from tests.soak.rows import Rows, compared, rows_of
 from tests.soak.samples import Watched, sample
-from tests.soak.site import Site, Size, free_port, told_fault
-from tests.soak.strikes import COMMAND_STRIKES, STRIKES, WIRE_STRIKES
+from tests.soak.site import Site, Size, told_fault
+from tests.soak.strikes import COMMAND_STRIKES, KILLED, STRIKES, WIRE_STRIKES
 from tests.tally import Ending
 
-TRIES = 6
-"""Starts after which a run that still does not end well counts as lost."""
 DEAR = "server killed"
 """A new vLLM takes minutes to start, so it is killed in fewer rounds."""
 
@@ -137,16 +137,16 @@ class Campaign:
             thread.join()
 
     def driven(self, number: int, fault: str) -> None:
-        """A round of the long-lived harness. Where it fails, it is told to do it again."""
+        """A round of the long-lived harness. Where something of it was killed it may fail, and is told to
+        do it again, once."""
         rng = random.Random(f"{self.effort.seed}:{fault}:{number}")
         striking = Striking(self.after("driver", rng), lambda: STRIKES[fault](self.watched, rng))
         if fault:
             striking.start()
-        error, seconds = "", 0.0
-        for _ in range(TRIES):
+        error, seconds = self.asked(number)
+        if error and fault in KILLED:
+            self.soaked.notes.append(f"{fault}: tried again: {error}")
             error, seconds = self.asked(number)
-            if not error:
-                break
         struck = fault if striking.ended() else ""
         rows = rows_of(self.site.runs / "driver")
         if not fault:
@@ -182,28 +182,42 @@ class Campaign:
         if fault in WIRE_STRIKES and served is not None:
             told_fault(self.wire, WIRE_STRIKES[fault], after=rng.randrange(30, 50), strikes=2)
         started = time.monotonic()
-        struck, code = False, -1
-        for attempt in range(TRIES):
-            process = self.site.command(number, served)
-            self.watched.owners.add(process.pid)
-            if attempt == 0 and fault in COMMAND_STRIKES:
-                struck = killed(process, COMMAND_STRIKES[fault], self.after(way, rng))
-            code = process.wait()
-            if code == 0:
-                break
+        struck, wrong = False, ""
+        if fault in COMMAND_STRIKES:
+            blow = Blow(after=self.after(way, rng), signal=COMMAND_STRIKES[fault])
+            ended = self.ended(number, served, blow)
+            struck, wrong = ended.blow is not None, complaint(ended)
+        if not wrong:
+            wrong = complaint(self.ended(number, served))
         if fault in WIRE_STRIKES and served is not None:
             struck = bool(told_fault(self.wire, "none")["struck"])
         if not fault:
             self.typical[way] = time.monotonic() - started
-        log = (self.site.folder / "command.log").read_text(errors="replace")[-600:]
         rows = rows_of(self.site.runs / "command")
-        self.judged(way, fault if struck else "", rows, log if code else "")
+        self.judged(way, fault if struck else "", rows, wrong)
         self.site.clean("command")
+
+    def ended(self, number: int, served: tuple[str, str] | None, blow: Blow | None = None) -> Ended:
+        """How the round's command ended, struck or left alone."""
+        started = time.monotonic()
+        process = self.site.command(number, served)
+        self.watched.owners.add(process.pid)
+        caught = True
+        if blow is not None and ended_within(process, blow.after):
+            blow = None
+        if blow is not None:
+            caught = catches(process.pid, signal.SIGTERM)
+            hit(process.pid, blow)
+        code, said = process.wait(), said_in(self.site.folder / "command.log")
+        return Ended(code=code, said=said, seconds=time.monotonic() - started, blow=blow, caught=caught)
 
     def judged(self, way: str, fault: str, rows: Rows, error: str) -> None:
         """Counts how a round ended; the first of its kind says what rows there should be."""
         if error:
             self.soaked.count(fault, "lost", error)
+            return
+        if not rows.found:
+            self.soaked.count(fault, "lost", f"{way}: no rows at all")
             return
         self.soaked.count(fault, *compared(rows, self.undisturbed.setdefault(way, rows)))
 
@@ -226,16 +240,6 @@ class Striking(threading.Thread):
         return self.struck
 
 
-def killed(process: "subprocess.Popen[bytes]", how: signal.Signals, seconds: float) -> bool:
-    """Whether the process was still there to get the signal after so many seconds."""
-    try:
-        process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(how)
-        return True
-    return False
-
-
 def engine() -> docker.DockerClient | None:
     """Docker, where it answers."""
     try:
@@ -251,7 +255,7 @@ def soak(effort: Effort, keep: Path | None = None) -> Soaked:
             folder=Path(name),
             size=effort.size,
             real=effort.real,
-            port=free_port(),
+            port=free_port(0),
             mark=uuid.uuid4().hex,
         )
         site.prepare()

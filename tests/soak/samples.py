@@ -68,14 +68,10 @@ def size(folder: Path) -> tuple[int, int]:
 
 
 def containers(watched: Watched) -> int:
-    """Containers and volumes that carry the label of one of our processes."""
-    if watched.engine is None:
-        return 0
-    try:
-        listed = watched.engine.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
-        volumes = watched.engine.volumes.list(filters={"label": LABEL})
-    except DockerException:
-        return 0
+    """Containers and volumes that carry the label of one of our processes. Raises DockerException."""
+    assert watched.engine is not None
+    listed = watched.engine.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
+    volumes = watched.engine.volumes.list(filters={"label": LABEL})
     labels = [str(each.labels.get(LABEL, "")) for each in listed]
     labels += [str((each.attrs.get("Labels") or {}).get(LABEL, "")) for each in volumes]
     return sum(owner_of(label) in watched.owners for label in labels)
@@ -88,14 +84,16 @@ def owner_of(label: str) -> int:
 
 
 def sample(watched: Watched) -> dict[str, float] | None:
-    """One look at everything; None where the driver is gone."""
+    """One look at everything; None where the driver is gone, or Docker answers with an error. Without
+    Docker nothing is told of containers."""
     try:
         driver = psutil.Process(watched.driver)
         below = {watched.driver, *(child.pid for child in driver.children(recursive=True))}
         alive = processes(watched.mark)
         own = driver.memory_full_info()
         counts = {"open files": driver.num_fds(), "threads": driver.num_threads()}
-    except (OSError, psutil.Error):
+        contained = {"containers and volumes": containers(watched)} if watched.engine else {}
+    except (OSError, psutil.Error, DockerException):
         return None
     entries, bytes_ = size(watched.runs)
     return {
@@ -105,7 +103,7 @@ def sample(watched: Watched) -> dict[str, float] | None:
         "memory with children": proportional(each for each in alive if each.pid in below),
         **counts,
         "processes": len(alive),
-        "containers and volumes": containers(watched),
+        **contained,
         "entries under runs": entries,
         "size of runs": bytes_ / MEGA,
         "temporary entries": size(watched.temporary)[0],

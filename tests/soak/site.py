@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.serve import answers, supervised
+from harness.serve import answers, free_port, supervised
 from tests.soak.driver import tokens
 from tests.soak.samples import MARK
 
@@ -100,7 +99,7 @@ class Site:
     @contextlib.contextmanager
     def wire(self) -> Iterator[str]:
         """A proxy before the driver's server that can be told to misbehave; its URL."""
-        port = free_port()
+        port = free_port(0)
         upstream = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "tests.faults.server", "--port", str(port), "--upstream", upstream]
         with (self.folder / "wire.log").open("wb") as log:
@@ -151,12 +150,6 @@ class Site:
                     os.truncate(log, 0)
             else:
                 shutil.rmtree(entry)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def told_fault(url: str, fault: str, **moments: int) -> dict[str, Any]:

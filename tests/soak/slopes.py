@@ -41,6 +41,17 @@ class Trend:
         return self.growth if self.harmful == "up" else -self.growth
 
     @property
+    def tells(self) -> bool:
+        """Whether there were looks enough to tell a slope."""
+        return math.isfinite(self.low)
+
+    @property
+    def verdict(self) -> str:
+        if not self.tells:
+            return "too few looks"
+        return "steady" if self.steady else "grows" if self.harmful == "up" else "falls"
+
+    @property
     def steady(self) -> bool:
         """No slope the wrong way beyond noise: the interval holds zero, or all that the slope adds is less
         than what is allowed. Both are needed: a quantity that hardly varies, such as a count, has an
@@ -111,14 +122,14 @@ def table(trends: Sequence[Trend]) -> str:
         interval = f"{one.low:+,.2f} … {one.high:+,.2f}"
         lines.append(
             f"{one.name + ', ' + one.unit:32}{one.level:12,.2f}{one.growth:+16,.2f}{interval:>24}"
-            f"  {'steady' if one.steady else 'grows' if one.harmful == 'up' else 'falls'}"
+            f"  {one.verdict}"
         )
     return "\n".join(lines)
 
 
 def steepest(trends: Sequence[Trend]) -> str:
     """The quantity whose slope goes the wrong way most, as a share of its level, and the noise of that."""
-    finite = [one for one in trends if math.isfinite(one.low)]
+    finite = [one for one in trends if one.tells]
     if not finite:
         return "too short for a slope"
     worst = max(finite, key=lambda one: one.share(one.worsening))

@@ -90,6 +90,8 @@ STRIKES: dict[str, Strike] = {
     "grading worker killed": grading_worker_killed,
 }
 """At the long-lived harness."""
+KILLED = ("server killed", "container killed", "grading worker killed")
+"""Those of them that may end a round with an error; what is slow or was left alone may not."""
 COMMAND_STRIKES: dict[str, signal.Signals] = {
     "command killed": signal.SIGKILL,
     "command told to end": signal.SIGTERM,

@@ -69,7 +69,7 @@ def test_throughput_may_rise_and_not_fall() -> None:
 
 def test_too_few_looks_say_nothing_and_say_so() -> None:
     found = trend("memory", "MB", [0.0, 1.0], [1.0, 2.0])
-    assert (found.low, found.high, found.steady) == (-math.inf, math.inf, True)
+    assert (found.low, found.high, found.verdict) == (-math.inf, math.inf, "too few looks")
     assert steepest([found]) == "too short for a slope"
 
 
