@@ -8,6 +8,8 @@ import pytest
 from tests.faults.evaluating import undisturbed, wrong
 from tests.faults.fault import Outcome
 from tests.faults.one import named
+from tests.faults.server import Answer, uncounted
+from tests.faults.surroundings.busy import hurried
 
 SEED = 1
 STRUCK = (
@@ -62,3 +64,23 @@ def test_a_wrong_row_is_found_out() -> None:
     other = wrong(rows, whole=True)
     assert other is not None
     assert other.ending == "wrongly graded"
+
+
+def test_an_answer_in_which_a_fault_finds_nothing_to_change_is_passed_on_as_it_came() -> None:
+    counted = Answer(status=200, kind="application/json", data=b'{"choices":[],  "usage":{}}')
+    bare = Answer(status=200, kind="application/json", data=b'{"choices":[],  "id":1}')
+    assert counted.edited(uncounted).data != counted.data
+    assert bare.edited(uncounted).data == bare.data
+
+
+@pytest.mark.parametrize(
+    ("came", "early"),
+    [
+        ([1.0, 1.1, 1.2, 1.3, 1.4, 5.1], False),
+        ([1.0, 1.1, 1.2, 1.3, 1.4, 1.45, 5.1], True),
+        ([1.0, 1.1, 3.9, 5.1], True),
+        ([1.0, 1.1], True),
+    ],
+)
+def test_who_asks_before_a_wish_is_over_is_found_out(came: list[float], early: bool) -> None:
+    assert bool(hurried({"struck": [1.0], "came": came}, 4.0)) is early

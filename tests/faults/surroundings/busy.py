@@ -14,7 +14,7 @@ KIND = "servers"
 passing, early, staying = (partial(each, KIND) for each in (healing.passing, healing.early, healing.staying))
 SLACK = 0.2
 """Seconds that clocks of two processes and a busy machine may make of a wait less than it was."""
-EARLY = 0.5
+ON_THE_WAY = 0.5
 """Seconds in which requests may still come that were on their way: no more than are asked at once."""
 WHOLE_SECONDS = 1
 """What a date may be less than was wished: it tells no fractions of a second."""
@@ -25,9 +25,9 @@ def hurried(told: dict[str, Any], wish: float) -> str:
     """Who asked before the wish of one of the refusals was over; "" where nobody did."""
     for struck in told["struck"]:
         later = [came - struck for came in told["came"] if came > struck]
-        on_their_way = sum(seconds < EARLY for seconds in later)
+        on_their_way = sum(seconds < ON_THE_WAY for seconds in later)
         if on_their_way > CONCURRENCY:
-            return f"{on_their_way} requests came within {EARLY} s, and {wish} s were wished"
+            return f"{on_their_way} requests came within {ON_THE_WAY} s, and {wish} s were wished"
         if len(later) == on_their_way:
             return "it was never asked again"
         if (first := later[on_their_way]) < wish - SLACK:
