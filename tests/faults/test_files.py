@@ -8,9 +8,9 @@ from tests.faults.fault import Fault
 from tests.faults.surroundings.damaged_rows import grades_flipped, killed_rows_flipped, rows_cut
 from tests.faults.surroundings.full_disk import asking
 from tests.faults.surroundings.read_only import read_only
-from tests.faults.surroundings.two_harnesses import first_killed
+from tests.faults.surroundings.two_harnesses import holder_killed
 
-FEW = (rows_cut, killed_rows_flipped, grades_flipped, asking, read_only, first_killed)
+FEW = (rows_cut, killed_rows_flipped, grades_flipped, asking, read_only, holder_killed)
 SEED = 1
 
 

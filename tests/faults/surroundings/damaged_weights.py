@@ -1,4 +1,4 @@
-"""A bit of a checkpoint's weights flips, or their end is lost: before they are trained on, and afterwards."""
+"""A bit of what a training reads or writes flips, or its end is lost: of a checkpoint's weights, of rows."""
 
 import random
 import shutil
@@ -8,19 +8,17 @@ from pathlib import Path
 from harness.integrity import sha256
 from tests.faults import training
 from tests.faults.fault import Fault, Outcome
-from tests.faults.filed import How, check_said, damage, mend
+from tests.faults.filed import How, check_found, check_said, damage, mend
+from tests.faults.kills.train import placed
 from tests.faults.struck import Scene, Trouble
 
-STANDIN = Path(__file__).parents[2] / "fakes" / "llamafactory_cli.py"
+READ = {"checkpoint": "model/*.safetensors", "givenrows": "generations.jsonl"}
+"""What a training reads, by the kind of the stage that holds it."""
 
 
 def train(folder: Path) -> list[str]:
     """The command that trains the micro base by the stand-in of LLaMA-Factory."""
-    python, machine = folder / "python", folder / "machine.toml"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {STANDIN} "$@"\n')
-    python.chmod(0o755)
-    machine.write_text(f'gpus = 0\n[engines.llamafactory]\npython = "{python}"\n')
-    return [sys.executable, "-m", training.__name__, "train", str(folder / "runs"), str(machine), "standin"]
+    return [sys.executable, "-m", training.__name__, *placed(folder, stubborn=False)]
 
 
 def weights(folder: Path) -> dict[str, str]:
@@ -30,23 +28,21 @@ def weights(folder: Path) -> dict[str, str]:
 
 
 def damaged(folder: Path, seed: int, kind: str, how: How) -> Outcome:
-    """Damages the base (`checkpoint`) before it is trained on again, or what came of it (`sft`)."""
+    """Damages the base (`checkpoint`) or the rows (`givenrows`) before they are trained on again, or what
+    came of them (`sft`)."""
     rng = random.Random(f"{seed}:{kind}:{how}")
     scene, words = Scene(folder=folder), train(folder)
     scene.run(words)
     expected = weights(folder)
-    if kind == "checkpoint":
+    if kind in READ:
         (trained,) = folder.glob("runs/stages/sft-*")
         shutil.rmtree(trained)
-    (file,) = folder.glob(f"runs/stages/{kind}-*/model/*.safetensors")
+    (file,) = folder.glob(f"runs/stages/{kind}-*/{READ.get(kind, READ['checkpoint'])}")
     what, said = damage(file, how, rng), "nobody has read it yet"
-    if kind == "checkpoint":
-        said = check_said(scene.strike(words, None))
-        if file.name not in said:
-            raise Trouble("lost", f"{what} was not told: {said}")
-    mended = scene.run(mend(folder / "runs"))
-    if str(file) not in mended.said.replace("\n", ""):
-        raise Trouble("lost", f"{what} was not found: {mended.said[-400:]}")
+    check_found(scene, folder / "runs", file)
+    if kind in READ:
+        said = check_said(scene.strike(words, None), str(file), "harness verify --mend")
+    scene.run(mend(folder / "runs"))
     scene.run(words)
     if weights(folder) != expected:
         raise Trouble("wrongly graded", f"{what}: the weights are others now")
@@ -55,7 +51,7 @@ def damaged(folder: Path, seed: int, kind: str, how: How) -> Outcome:
 
 def fault(kind: str, how: How) -> Fault:
     return Fault(
-        name=f"files: weights of the {kind} stage {how}",
+        name=f"files: {'rows' if kind == 'givenrows' else 'weights'} of the {kind} stage {how}",
         kind="files",
         run=lambda folder, seed: damaged(folder, seed, kind, how),
         slow=True,
@@ -63,4 +59,5 @@ def fault(kind: str, how: How) -> Fault:
 
 
 base_flipped, base_cut = fault("checkpoint", "flipped"), fault("checkpoint", "cut")
+rows_flipped, rows_cut = fault("givenrows", "flipped"), fault("givenrows", "cut")
 trained_flipped, trained_cut = fault("sft", "flipped"), fault("sft", "cut")

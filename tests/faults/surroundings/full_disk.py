@@ -3,14 +3,17 @@
 import random
 from pathlib import Path
 
+from tests.faults.disks import disk, no_mounts, remount
 from tests.faults.fault import Fault, Outcome
-from tests.faults.filed import check_said, check_whole, disk, evaluate, finished, no_mounts, remount, serving
-from tests.faults.struck import Scene
+from tests.faults.filed import check_said, check_whole, evaluate, finished, serving
+from tests.faults.struck import Scene, Trouble
 from tests.faults.surroundings.damaged_weights import train, weights
 
 ROOM = {"begins": (12, 32), "asks": (32, 60), "grades and reports": (60, 140)}
 """Kilobytes that are free: an evaluation of twenty answers and its report take about 150."""
 FREE = "No space left"
+OFTEN = 8
+"""Times that it may be full: after each there is more room."""
 
 
 def full(folder: Path, seed: int, while_it: str) -> Outcome:
@@ -22,13 +25,25 @@ def full(folder: Path, seed: int, while_it: str) -> Outcome:
         runs, scene, said = place / "runs", Scene(folder=folder), list[str]()
         words = evaluate(url, runs)
         while (ended := scene.strike(words, None)).code != 0:
-            said.append(check_said(ended))
-            if FREE not in said[-1] or len(said) > 8:
-                return Outcome(ending="lost", note=f"{size} KB: {said[-1]}", strikes=len(said))
+            said.append(check_said(ended, FREE))
+            check_often(said, size)
             size += rng.randrange(12, 120) // 4 * 4
             assert remount(place, f"size={size}k")
+        check_struck(said, size)
         check_whole(runs, expected)
-    return Outcome(ending="survived", note="; ".join(said) or "there was room", strikes=max(1, len(said)))
+    return Outcome(ending="survived", note="; ".join(said))
+
+
+def check_often(said: list[str], size: int) -> None:
+    """Raises Trouble where there never is enough room."""
+    if len(said) > OFTEN:
+        raise Trouble("lost", f"full with {size} KB: {said[-1]}")
+
+
+def check_struck(said: list[str], size: int) -> None:
+    """Raises Trouble where the disk was never full."""
+    if not said:
+        raise Trouble("lost", f"not struck: there was room in {size} KB")
 
 
 def full_training(folder: Path, seed: int) -> Outcome:
@@ -39,27 +54,28 @@ def full_training(folder: Path, seed: int) -> Outcome:
     expected = weights(folder)
     with disk(place / "runs", f"{size}k"):
         while (ended := scene.strike(train(place), None)).code != 0:
-            said.append(check_said(ended))
-            if len(said) > 8:
-                return Outcome(ending="lost", note=f"{size} KB: {said[-1]}", strikes=len(said))
+            said.append(check_said(ended, FREE))
+            check_often(said, size)
             size += rng.randrange(100, 600) // 4 * 4
             assert remount(place / "runs", f"size={size}k")
+        check_struck(said, size)
         if weights(place) != expected:
-            return Outcome(ending="wrongly graded", note="the weights are others", strikes=len(said))
-    return Outcome(ending="survived", note="; ".join(said) or "there was room", strikes=max(1, len(said)))
+            raise Trouble("wrongly graded", "the weights are others")
+    return Outcome(ending="survived", note="; ".join(said))
 
 
-def fault(while_it: str) -> Fault:
+def fault(while_it: str, *, slow: bool = True) -> Fault:
     return Fault(
         name=f"files: the disk is full while it {while_it}",
         kind="files",
         run=lambda folder, seed: full(folder, seed, while_it),
-        slow=True,
+        slow=slow,
         needs=no_mounts,
     )
 
 
-beginning, asking, grading = map(fault, ROOM)
+beginning, grading = fault("begins"), fault("grades and reports")
+asking = fault("asks", slow=False)
 training = Fault(
     name="files: the disk is full while it trains",
     kind="files",

@@ -5,21 +5,15 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from tests.faults.disks import disk, no_mounts, remount
 from tests.faults.fault import Fault, Outcome
-from tests.faults.filed import (
-    check_said,
-    check_whole,
-    disk,
-    evaluate,
-    finished,
-    no_mounts,
-    remount,
-    serving,
-    until_rows,
-)
-from tests.faults.struck import PATIENCE, Ended, Scene, said_in
+from tests.faults.filed import check_said, check_whole, evaluate, finished, serving, until_rows
+from tests.faults.struck import PATIENCE, Ended, Scene, Trouble, said_in
 
 SLOW = ("--delay", "0.05")
+READ_ONLY = ("cannot write", "Read-only file system", "Make it writable")
+NOT_PERMITTED = ("Operation not permitted", "ake it writable")
+"""Whoever tells it says what is to be made writable."""
 
 
 def from_the_start(folder: Path, seed: int) -> Outcome:
@@ -27,7 +21,7 @@ def from_the_start(folder: Path, seed: int) -> Outcome:
         _, expected = finished(folder, url)
         runs, scene = folder / "disk" / "runs", Scene(folder=folder)
         assert remount(folder / "disk", "ro")
-        said = check_said(scene.strike(evaluate(url, runs), None))
+        said = check_said(scene.strike(evaluate(url, runs), None), *READ_ONLY)
         assert remount(folder / "disk", "rw")
         scene.run(evaluate(url, runs))
         check_whole(runs, expected)
@@ -35,13 +29,12 @@ def from_the_start(folder: Path, seed: int) -> Outcome:
 
 
 def a_finished_run(folder: Path, seed: int) -> Outcome:
-    """Nothing has to be written into its stages; the report has."""
+    """Nothing has to be written into its stages; its report and links have."""
     with serving() as url, disk(folder / "disk", "64m"):
         _, expected = finished(folder / "disk", url)
         runs, scene = folder / "disk" / "runs", Scene(folder=folder)
         assert remount(folder / "disk", "ro")
-        ended = scene.strike(evaluate(url, runs), None)
-        said = check_said(ended) if ended.code else "nothing had to be written"
+        said = check_said(scene.strike(evaluate(url, runs), None), *READ_ONLY)
         assert remount(folder / "disk", "rw")
         scene.run(evaluate(url, runs))
         check_whole(runs, expected)
@@ -63,12 +56,12 @@ def midway(folder: Path, seed: int) -> Outcome:
             code = process.wait(PATIENCE)
         finally:
             change("-i", locked)
-        note = f"after {wanted} rows: "
-        if code:
-            note += check_said(Ended(code=code, said=said_in(log), seconds=0.0))
+        if code == 0:
+            raise Trouble("lost", f"not struck: it was done before its folders became read-only, {locked}")
+        said = check_said(Ended(code=code, said=said_in(log), seconds=0.0), *NOT_PERMITTED)
         scene.run(words)
         check_whole(runs, expected)
-    return Outcome(ending="survived", note=note)
+    return Outcome(ending="survived", note=f"after {wanted} rows: {said}")
 
 
 def change(attribute: str, folders: list[Path]) -> None:
@@ -89,9 +82,7 @@ def no_attributes() -> str:
     return done.stderr.strip()
 
 
-read_only = Fault(
-    name="files: a read-only folder", kind="files", run=from_the_start, slow=True, needs=no_mounts
-)
+read_only = Fault(name="files: a read-only folder", kind="files", run=from_the_start, needs=no_mounts)
 read_only_finished = Fault(
     name="files: a finished run becomes read-only",
     kind="files",
