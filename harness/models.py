@@ -27,7 +27,8 @@ Build = Callable[[Stage], Path]
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What a name may mean. `build` makes or finds a stage's directory and is asked for checkpoints alone."""
+    """What a name may mean. `build` makes or finds a stage's directory, compares what it holds with what was
+    written, and is asked for checkpoints alone."""
 
     store: RunStore
     recipes: Mapping[str, Recipe]
@@ -39,7 +40,7 @@ def find_model(text: str, known: Known) -> Model:
     """The checkpoint of MODEL, downloaded where need be.
 
     Raises UsageError for an unknown name, StageError for a row that is not made yet, and DataError as the
-    Hub does.
+    Hub does and where a checkpoint of the store is damaged.
     """
     if Path(text).is_dir():
         check_checkpoint(Path(text))
@@ -155,6 +156,7 @@ def row_of_run(run: str, row: str, known: Known) -> Model:
         raise UsageError(
             f"{run}/{row} was served by somebody else when it was evaluated", "Give a checkpoint's folder."
         )
+    known.build(asked.model)
     trained = not asked.model.key.startswith("checkpoint-")
     sampled = {without_limits(one.mark.asked.sampling or one.mark.asked.benchmark.sampling) for one in found}
     return Model(

@@ -14,6 +14,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.serving import Model, Ready
+    from harness.stage import Stage
 
 
 @click.command()
@@ -136,15 +137,12 @@ def checkpoint_to_serve(model: str, place: Place) -> "Model":
     from harness.models import Known, find_model
 
     with redirect_stdout(sys.stderr), running(place) as (store, context):
-        return find_model(
-            model,
-            Known(
-                store=store,
-                recipes=recipes(),
-                benchmarks=benchmarks(),
-                build=lambda stage: store.build(stage, context),
-            ),
-        )
+
+        def build(stage: "Stage") -> Path:
+            store.build(stage, context)
+            return context.path(stage)
+
+        return find_model(model, Known(store=store, recipes=recipes(), benchmarks=benchmarks(), build=build))
 
 
 def text_of(given: str | None) -> str | None:
