@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import HarnessError, StageError
+from harness.interruption import held_back
 from harness.tokens import Key
 from pipeline.quiet import quiet
 
@@ -149,7 +150,9 @@ class Copies:
 
 def devices(gpus: int) -> list[str]:
     """Where copies of the model go. Raises StageError where torch does not see the machine's GPUs."""
-    import torch
+    with held_back():
+        import torch
+        import transformers  # noqa: F401
 
     if not gpus:
         return ["cpu"]

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from harness.cli.ending import EXIT_CODES, end_on_sigterm, told_to_end
+from harness.cli.ending import EXIT_CODES, end_on_sigterm, leave, told_to_end
 from harness.cli.group import Lazy
 from harness.errors import HarnessError, UsageError
 from harness.secrets import keep_crashes_quiet
@@ -85,4 +85,4 @@ def main() -> None:
 
 def end_interrupted() -> NoReturn:
     click.echo("interrupted: run the same command again to continue", err=True)
-    sys.exit(130)
+    leave(130)

@@ -1,12 +1,13 @@
 """How a command ends: exit codes, and SIGTERM as Ctrl-C."""
 
+import atexit
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
 
 EXIT_CODES = """\b
 Exit codes:
@@ -57,21 +58,11 @@ def as_interrupt(number: int, frame: FrameType | None) -> None:
     handler(signal.SIGINT, frame)
 
 
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Around imports of native modules: Ctrl-C and SIGTERM wait until they are done.
-
-    An exception within such an import is lost there, or aborts the whole process (scipy's, by pybind11).
-    """
-    met: list[int] = []
-    before = {
-        which: signal.signal(which, lambda number, frame: met.append(number))
-        for which in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for which, handler in before.items():
-            signal.signal(which, handler)
-    for number in met:
-        signal.raise_signal(number)
+def leave(code: int) -> NoReturn:
+    """Ends this process without Python's own end: the threads of native libraries, which nobody has told to
+    end, may meet it half-way, and then it is a crash. What was registered for the exit is done."""
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    atexit._run_exitfuncs()
+    os._exit(code)

@@ -118,8 +118,8 @@ def never_a_regression() -> Iterator[None]:
 def asked(work: "Work", history: "History", wanted: str | None, again: bool, as_document: bool) -> "Outcome":
     """Runs the night and prints what came of it. The hook is told where it came to no end, too."""
     from harness.batch import BatchPending
-    from harness.cli.ending import held_back
     from harness.cli.nights import one_night, tell
+    from harness.interruption import held_back
 
     with held_back():  # what the gate imports when it judges
         import scipy.fft

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.files import write_json
+from harness.interruption import held_back
 from harness.rows import read_rows
 from harness.store import Context
 from harness.types import Generation
@@ -45,7 +46,10 @@ def free_memory() -> None:
 
 def run(stage: "Sft", out: Path, context: Context) -> None:
     """The whole training; what it holds ends with it."""
-    import torch
+    with held_back():
+        import datasets  # noqa: F401
+        import torch
+        import trl  # noqa: F401
 
     quiet()
     torch.set_num_threads(context.machine.train_threads)

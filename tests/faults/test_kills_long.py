@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from harness.cli.ending import held_back
+from harness.interruption import held_back
 from harness.nightly.history import History
 from tests.faults.fault import Outcome
 from tests.faults.kills import nightly, train
