@@ -75,6 +75,8 @@ def mended(store: RunStore, folder: Path, found: list[Damage], say: Say) -> Iter
     elif files != {MANIFEST} and not any((folder / name).exists() for name in (ASKED, GRADED)):
         yield f"{folder} is now {whole_aside(store, folder)}"
     else:
+        if ASKED not in files and (folder / ASKED).exists():  # without verdicts to reach nobody comes by
+            yield from unmarked(store, folder, whole_rows(folder / ASKED, ()), say)
         for one in sorted(found, key=lambda one: one.file == MANIFEST):
             yield from file_mended(store, folder, one, say)
         if (folder / MANIFEST).exists():

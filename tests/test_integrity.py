@@ -169,6 +169,19 @@ def test_a_file_that_cannot_be_mended_by_rows_is_put_aside_as_a_whole(
     assert grades.read_bytes() == before
 
 
+def test_a_stage_json_that_was_put_aside_is_written_again_and_nothing_is_asked(place: Place) -> None:
+    store, context, mark = place
+    rows, grades = (store.path(mark.asked) / "generations.jsonl", store.path(mark) / "grades.jsonl")
+    before = rows.read_bytes(), grades.read_bytes()
+    flip(store.path(mark.asked) / "stage.json", 5)
+    list(mend(store, damages(store.path(mark.asked))))
+    assert store.state(mark.asked) == store.state(mark) == "partial"
+    fresh = RunStore(store.root)
+    fresh.build(mark.asked, context)
+    fresh.build(mark, context)
+    assert (rows.read_bytes(), grades.read_bytes()) == before
+
+
 def test_a_damaged_identity_is_restored_from_stage_json(place: Place) -> None:
     store, _, mark = place
     file = store.path(mark.asked) / "identity.json"
