@@ -19,7 +19,7 @@ FROM_THE_START = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Struck:
+class Play:
     """One stage kind's play. `prepare` readies a new runs folder, `words` is the command on it; `check`
     compares it with the undisturbed one (calm, struck) and raises Trouble; `glance` looks at what is there
     right after a blow, which may be anything but torn."""
@@ -31,7 +31,7 @@ class Struck:
     containers: bool = False
 
 
-def strikes(scene: Scene, play: Struck, rng: random.Random, wanted: int) -> Outcome:
+def strikes(scene: Scene, play: Play, rng: random.Random, wanted: int) -> Outcome:
     """So many blows, up to four in one run before it may finish, each as good as the last one."""
     given, rounds, blows = 0, 0, list[Blow]()
 
@@ -65,7 +65,7 @@ def strikes(scene: Scene, play: Struck, rng: random.Random, wanted: int) -> Outc
     return Outcome(ending="survived", note=f"{rounds} runs, {given} strikes", strikes=given)
 
 
-def undisturbed(scene: Scene, play: Struck, calm: Path, fork: Start) -> tuple[float, float]:
+def undisturbed(scene: Scene, play: Play, calm: Path, fork: Start) -> tuple[float, float]:
     """Runs the command alone, in `calm`. Returns the seconds that it takes, and those of a fork of this
     process, in which its modules are loaded from now on."""
     modules, warm = scene.folder / "modules.txt", scene.folder / "warm"
@@ -76,7 +76,7 @@ def undisturbed(scene: Scene, play: Struck, calm: Path, fork: Start) -> tuple[fl
     return seconds, scene.run(play.words(warm), fork).seconds
 
 
-def aftermath(scene: Scene, play: Struck, ended: Ended | None) -> None:
+def aftermath(scene: Scene, play: Play, ended: Ended | None) -> None:
     """Raises Trouble where a command said the wrong thing, or left something alive."""
     if ended is not None and (wrong := complaint(ended)):
         raise Trouble("lost", wrong)

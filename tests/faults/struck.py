@@ -146,12 +146,18 @@ class Scene:
         return found
 
     def alive(self) -> list[str]:
-        """What is alive of all that the commands of this scene started."""
-        ours, found = set(marked(MARK, str(self.folder))), []
+        """What is alive of all that the commands of this scene started.
+
+        vLLM's engine and workers name themselves over their environment: they are known by their working
+        folder, which is the server's own, within the scratch folder.
+        """
+        marks, found = set(marked(MARK, str(self.folder))), []
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError, IndexError):
                 state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-                if state not in "ZX" and (int(entry.name) in ours or int(session) in self.processes):
+                ours = int(entry.name) in marks or int(session) in self.processes
+                within = (entry / "cwd").readlink().is_relative_to(self.scratch)
+                if state not in "ZX" and (ours or within):
                     told = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                     found.append(f"process {entry.name}: {told[:120]}")
         return found

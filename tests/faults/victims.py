@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from harness.errors import UsageError
 from harness.machine import Machine
 from harness.setup import environment_python
 from harness.supervise import descendants
-from tests.faults.struck import PATIENCE, Blow, Trouble, catches, hit, said_in
+from tests.faults.struck import PATIENCE, Blow, Running, Trouble, catches, hit, said_in
 
 POLL = 0.005
 LONGEST = 1800.0
@@ -52,20 +51,6 @@ class Struck:
     said: str
     strike: Strike | None
     caught: bool
-
-
-class Running(Protocol):
-    """A command at work: a subprocess.Popen, or a Fork."""
-
-    @property
-    def pid(self) -> int: ...
-
-    @property
-    def returncode(self) -> int | None: ...
-
-    def poll(self) -> int | None: ...
-
-    def wait(self, timeout: float | None = None) -> int: ...
 
 
 Start = Callable[[Path], Running]

@@ -9,13 +9,11 @@ from pathlib import Path
 from tests.fakes.engine import SERVER, running
 from tests.faults.fault import Fault, Outcome
 from tests.faults.stored import same_runs
-from tests.faults.striking import IN_ONE_GO, Struck, strikes
+from tests.faults.striking import IN_ONE_GO, Play, strikes
 from tests.faults.struck import HARNESS, Scene, Trouble
 from tests.faults.victims import lacking
 
 SWITCHES = ("--delay", "0.06", "--sums", "0.5")
-
-
 REALLY = 5
 """Strikes against a real server."""
 
@@ -36,23 +34,14 @@ def struck(folder: Path, seed: int, name: str, settings: str, *switches: str) ->
 def asked(folder: Path, seed: str, settings: str, model: str, base_url: str, count: int) -> Outcome:
     machine = folder / "machine.toml"
     machine.write_text(settings)
-    play = Struck(words=lambda runs: evaluation(model, base_url, machine, runs), check=same_runs)
+    play = Play(words=lambda runs: evaluation(model, base_url, machine, runs), check=same_runs)
     return strikes(Scene(folder=folder), play, random.Random(seed), count)
 
 
 def really(folder: Path, seed: int) -> Outcome:
     """Against dasd-micro's teacher, served by vLLM beside what is struck."""
-    serve = [
-        *HARNESS,
-        "serve",
-        "dasd-micro/teacher",
-        "--json",
-        "--port",
-        "0",
-        "--runs",
-        str(folder / "served"),
-    ]
-    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
+    words = ["serve", "dasd-micro/teacher", "--json", "--port", "0", "--runs", str(folder / "served")]
+    with subprocess.Popen([*HARNESS, *words], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
             ready = json.loads(server.stdout.readline() or '{"url": ""}')

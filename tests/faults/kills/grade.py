@@ -7,7 +7,7 @@ from harness.sandboxes import bubblewrap, docker
 from tests.faults.fault import Fault, Outcome
 from tests.faults.finished import finished, machine_file
 from tests.faults.stored import same_runs
-from tests.faults.striking import IN_ONE_GO, Struck, strikes
+from tests.faults.striking import IN_ONE_GO, Play, strikes
 from tests.faults.struck import Scene
 
 VERIFIED = ("--sums", "0.5", "--fractions")
@@ -17,14 +17,14 @@ VERIFIED = ("--sums", "0.5", "--fractions")
 def answers(folder: Path, seed: int) -> Outcome:
     made = finished(folder, "micro_math:2", switches=VERIFIED)
     machine = machine_file(folder / "machine.toml", "bubblewrap")
-    play = Struck(words=lambda runs: made.again(runs, machine), prepare=made.copy_ungraded, check=same_runs)
+    play = Play(words=lambda runs: made.again(runs, machine), prepare=made.copy_ungraded, check=same_runs)
     return strikes(Scene(folder=folder), play, random.Random(f"{seed}:answers"), IN_ONE_GO)
 
 
 def programs(folder: Path, seed: int, sandbox: str) -> Outcome:
     made = finished(folder, "micro_code:2", sandbox=sandbox)
     machine = machine_file(folder / "machine.toml", sandbox)
-    play = Struck(
+    play = Play(
         words=lambda runs: made.again(runs, machine),
         prepare=made.copy_ungraded,
         check=same_runs,

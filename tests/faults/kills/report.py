@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.faults.fault import Fault, Outcome
 from tests.faults.finished import RUN, finished
-from tests.faults.striking import IN_ONE_GO, Struck, strikes
+from tests.faults.striking import IN_ONE_GO, Play, strikes
 from tests.faults.struck import HARNESS, Scene, Trouble
 
 BENCHMARKS = ("micro_math:2", "micro_science:2")
@@ -31,7 +31,7 @@ def exported(folder: Path, seed: int) -> Outcome:
 
 
 def struck(folder: Path, seed: str, words: list[str], prepare: Callable[[Path], None]) -> Outcome:
-    play = Struck(
+    play = Play(
         words=lambda runs: [*HARNESS, *words, "--runs", str(runs)],
         prepare=prepare,
         check=same_bytes,

@@ -3,7 +3,7 @@
 python -m tests.performance.peer_faults [FILE]      an hour and more; default docs/reliability/peers.json
 
 PEERS=harness,lm-eval and FAULTS=hang,500s choose some; what the file holds of the others stays. AT_ONCE is
-how many are run at a time (default 1), KEEP a folder that keeps what they wrote. Prints the page's table.
+how many are run at a time (default 1), KEEP a folder that keeps what they wrote. Prints the page's tables.
 """
 
 import datetime
@@ -21,7 +21,7 @@ from tests.performance.client import peers
 from tests.performance.client.served import ROOT
 from tests.performance.client.told import machine
 from tests.performance.peer_faults.faults import FAULTS, NOTHING, Fault
-from tests.performance.peer_faults.told import FILE, read_results, table
+from tests.performance.peer_faults.told import FILE, read_results, table, versions
 from tests.performance.peer_faults.tools import TOOLS, Tool
 from tests.performance.peer_faults.trial import LIMIT, QUESTIONS, Outcome, Run, tried, write_json
 
@@ -99,7 +99,8 @@ def main() -> None:
         session = Session(file, folder)
         with ThreadPoolExecutor(at_once) as pool:
             list(pool.map(lambda tool: session.measure(tool, faults), tools))
-    print(table(read_results(file)))
+    results = read_results(file)
+    print(table(results), versions(results), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -73,9 +73,6 @@ def read_newest(folder: Path, pattern: str) -> Any:
     return None if file is None else json.loads(file.read_bytes())
 
 
-# Ours -----------------------------------------------------------------------------------------
-
-
 def harness_command(task: peers.Task) -> list[str]:
     return [
         *(sys.executable, "-m", "harness.cli", "evaluate", MODEL, "-b", "aime24:1"),
@@ -94,9 +91,6 @@ def harness_score(task: peers.Task) -> Scored | None:
         return None
     graded = entry["questions"] * entry["draws"] - entry["ungraded"]
     return Scored(score=entry["measured"], graded=graded)
-
-
-# Peers ----------------------------------------------------------------------------------------
 
 
 def lm_eval_command(task: peers.Task) -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.serve import free_port
 from tests.performance.client import peers
 from tests.performance.client.served import ROOT, served
 from tests.performance.client.work import write_questions
@@ -118,19 +119,12 @@ def reachable(port: int) -> bool:
         return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
 @contextmanager
 def placed(folder: Path) -> Iterator[Place]:
     """A place for the faulty server, before a fast one that answers probes."""
     folder.mkdir(parents=True)
     with served(write_questions(folder / "questions.jsonl"), MODE) as fast:
-        place = Place(folder=folder, upstream=fast.root, port=free_port())
+        place = Place(folder=folder, upstream=fast.root, port=free_port(0))
         try:
             yield place
         finally:
