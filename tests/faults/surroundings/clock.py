@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -38,7 +39,9 @@ from tests.faults.healing import OWN, strikes_of
 from tests.faults.struck import HARNESS, ROOT
 from tests.faults.surroundings.busy import WHOLE_SECONDS, hurried
 
-KIND = NAME = "clock"
+KIND = "clock"
+NAME = "nights"
+"""Of the nights, and of their folder."""
 PLACES = ("/usr/lib", "/usr/local/lib")
 WISH, AT_MOST = 6, 60.0
 """Seconds of quiet that are wished, and more than a busy machine makes of them."""
@@ -204,7 +207,8 @@ def configured(site: Site, url: str) -> None:
 
 def labels_of(site: Site) -> list[str]:
     """The names of the nights, in the order in which they began."""
-    return [night.label for night in History(site.runs / "nightly" / "history.sqlite").nights(NAME)]
+    with closing(History(site.runs / NAME / "history.sqlite")) as history:
+        return [night.label for night in history.nights(NAME)]
 
 
 def nightly_rows(site: Site) -> dict[str, Any]:
