@@ -14,7 +14,7 @@ from tests.faults.fault import Fault, Outcome
 from tests.faults.kills import generate, grade, report
 from tests.faults.one import every
 from tests.faults.stored import same_runs
-from tests.faults.struck import INTERRUPTED, Blow, Ended, Trouble, complaint
+from tests.faults.struck import INTERRUPTED, Blow, Ended, Scene, Trouble, complaint
 
 STRUCK = (generate.streamed, grade.bubblewrapped, report.report)
 STRIKES = 12
@@ -69,6 +69,16 @@ def test_a_file_that_nobody_needs_is_seen(tmp_path: Path) -> None:
     (struck / "stages" / "mark-1" / ".grades.jsonl.17").touch()
     with pytest.raises(Trouble, match="should not be there"):
         same_runs(calm, struck)
+
+
+def test_a_process_that_is_left_without_its_environment_is_seen_by_its_folder(tmp_path: Path) -> None:
+    scene = Scene(folder=tmp_path)
+    scene.scratch.mkdir()
+    with subprocess.Popen(["sleep", "60"], cwd=scene.scratch, env={}) as left:
+        found = scene.alive()
+        left.kill()
+    assert found == [f"process {left.pid}: sleep 60 "]
+    assert not scene.alive()
 
 
 @pytest.mark.parametrize(

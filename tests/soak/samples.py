@@ -29,14 +29,16 @@ class Watched:
     owners: set[int] = field(default_factory=set)
 
 
-def processes(mark: str) -> list[psutil.Process]:
-    """All living processes with the mark, whoever their parent is now."""
-    wanted = f"{MARK}={mark}".encode()
+def processes(watched: Watched) -> list[psutil.Process]:
+    """All living processes with the mark, whoever their parent is now. vLLM's engine and workers name
+    themselves over their environment: they are known by their working folder, in the temporary one."""
+    wanted = f"{MARK}={watched.mark}".encode()
     found = []
     for process in psutil.process_iter():
         try:
             environment = Path("/proc", str(process.pid), "environ").read_bytes().split(b"\0")
-            if wanted in environment and process.status() != psutil.STATUS_ZOMBIE:
+            within = Path("/proc", str(process.pid), "cwd").readlink().is_relative_to(watched.temporary)
+            if (wanted in environment or within) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (OSError, psutil.Error):
             continue
@@ -89,7 +91,7 @@ def sample(watched: Watched) -> dict[str, float] | None:
     try:
         driver = psutil.Process(watched.driver)
         below = {watched.driver, *(child.pid for child in driver.children(recursive=True))}
-        alive = processes(watched.mark)
+        alive = processes(watched)
         own = driver.memory_full_info()
         counts = {"open files": driver.num_fds(), "threads": driver.num_threads()}
         contained = {"containers and volumes": containers(watched)} if watched.engine else {}
