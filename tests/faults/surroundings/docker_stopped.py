@@ -16,7 +16,7 @@ from tests.fakes import known_answers
 from tests.fakes.engine import running
 from tests.faults.fault import Fault, Outcome
 from tests.faults.filed import check_said
-from tests.faults.struck import HARNESS, PATIENCE, Ended, Scene, Trouble, said_in
+from tests.faults.struck import HARNESS, PATIENCE, Blow, Ended, Scene, Trouble, hit, said_in
 
 IMAGE = "dasd-harness-sandbox:1"
 SWITCHES = ("--benchmarks", "micro_code")
@@ -110,7 +110,8 @@ def check_verdicts(found: Verdicts, expected: Verdicts) -> None:
 def stopped(folder: Path, seed: int, which: signal.Signals) -> Outcome:
     """Stops the engine once some verdicts are there, starts it again after the command has ended.
 
-    A command that is done all the same was struck too late: another is struck earlier.
+    The command stands still while the engine ends. One that is done all the same was struck too late: another
+    is struck earlier.
     """
     rng = random.Random(f"{seed}:{which.name}")
     machine, log = folder / "machine.toml", folder / "said.txt"
@@ -127,7 +128,9 @@ def stopped(folder: Path, seed: int, which: signal.Signals) -> Outcome:
             runs, wanted = folder / f"runs-{number}", rng.randrange(1, max(2, wanted))
             process = scene.start([*words, str(runs)], log)
             until_verdicts(runs, wanted, process)
+            hit(process.pid, Blow(after=0, signal=signal.SIGSTOP, group=True))  # an engine takes 10 s to end
             docker.stop(which)
+            hit(process.pid, Blow(after=0, signal=signal.SIGCONT, group=True))
             code = process.wait(PATIENCE)
             check_verdicts(verdicts(runs), expected)
             if code:
