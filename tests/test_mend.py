@@ -100,7 +100,7 @@ def folder_link(file: Path, secret: Path) -> None:
         ROWS,
         f"{ROWS}.damaged",
         f"{ROWS}.places",
-        f".{ROWS}.{os.getpid()}",
+        pytest.param(f".{ROWS}.{os.getpid()}", id="what-is-being-written"),
         "stage.json",
         "stage.json.damaged",
         "identity.json",
