@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from harness.sandboxes.docker import LABEL, connected
+from harness.sandboxes.docker import LABEL, connected, reap
 from tests.tally import Ending
 
 ROOT = Path(__file__).parents[2]
@@ -163,15 +163,21 @@ class Scene:
         return found
 
     def containers(self) -> list[str]:
-        """Sandbox containers of the commands of this scene, all of which have ended."""
+        """Sandbox containers of the commands of this scene, all of which have ended.
+
+        One that was made and never started has no process and no end: the next harness that opens the sandbox
+        removes it, which is done here.
+        """
         client = connected()
         deadline = time.monotonic() + LAST_BREATH
         try:
             while True:
                 every = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
-                found = [f"container {one.short_id}" for one in every if self.started(one.labels[LABEL])]
-                if not found or time.monotonic() > deadline:
-                    return found
+                ours = [one for one in every if self.started(one.labels[LABEL])]
+                if not ours or time.monotonic() > deadline:
+                    return [f"container {one.short_id}, {one.status}" for one in ours]
+                if all(one.status == "created" for one in ours):
+                    reap(client)
                 time.sleep(0.2)
         finally:
             client.close()
