@@ -14,9 +14,11 @@ from harness.errors import UsageError
 from harness.machine import Machine
 from harness.setup import environment_python
 from harness.supervise import descendants
-from tests.faults.struck import PATIENCE, Blow, Running, Trouble, catches, hit, said_in
+from tests.faults.struck import PATIENCE, Blow, Running, Trouble, catches, ended_within, hit, said_in
 
 POLL = 0.005
+SHRUG = 90.0
+"""Seconds after which who was told to end and is still there is taken for not having heard."""
 LONGEST = 1800.0
 """Seconds that a moment may be waited for: a real server starts in minutes where the machine is busy."""
 
@@ -69,6 +71,9 @@ def struck(start: Start, log: Path, strike: Strike | None, roles: Mapping[str, s
         if given is not None and not sent(given, process.pid, roles):
             given = replace(given, victim="command")
             sent(given, process.pid, roles)
+        if given is not None and shrugged_off(given, process, roles):
+            given = replace(given, victim="command")
+            sent(given, process.pid, roles)
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         raise Trouble("lost", f"still there {PATIENCE:.0f} s after {strike}: {said_in(log)}") from None
@@ -77,6 +82,13 @@ def struck(start: Start, log: Path, strike: Strike | None, roles: Mapping[str, s
             hit(process.pid, Blow(after=0, signal=signal.SIGKILL, group=True))
             process.wait()
     return Struck(code=process.wait(), said=said_in(log), strike=given, caught=caught)
+
+
+def shrugged_off(strike: Strike, process: Running, roles: Mapping[str, str]) -> bool:
+    """Whether the victim goes on as if no SIGTERM had come: vLLM loses one that meets its imports."""
+    if strike.signal == signal.SIGKILL or strike.meets_command or ended_within(process, SHRUG):
+        return False
+    return bool(family(process.pid, roles).get(strike.victim))
 
 
 def reached(strike: Strike, process: Running) -> bool:
