@@ -202,7 +202,7 @@ def test_no_process_on_any_node_outlives_a_harness_that_is_killed(
         text=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    assert "ready\n" in process.stdout  # Ray may have said something before of nodes of other tests
     servers = written_pids(tmp_path / "pids")
     process.send_signal(how)
     process.wait()

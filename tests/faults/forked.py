@@ -20,6 +20,7 @@ from typing import NoReturn
 from tests.faults.struck import MARK, ROOT, Scene
 
 POLL = 0.01
+NOTHING_MORE: Mapping[str, str] = {}
 
 
 class Fork:
@@ -45,18 +46,23 @@ class Fork:
         return code
 
 
-def forked(scene: Scene, arguments: Sequence[str], log: Path) -> Fork:
-    """`harness ARGUMENTS…` in the scene, without a start of Python."""
+def forked(
+    scene: Scene, arguments: Sequence[str], log: Path, places: Mapping[str, str] = NOTHING_MORE
+) -> Fork:
+    """`harness ARGUMENTS…` in the scene, without a start of Python. `places` are commands known to it alone."""
     scene.scratch.mkdir(parents=True, exist_ok=True)
     process = os.fork()
     if not process:
         told = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        become({**scene.environment, MARK: str(scene.folder), "TMPDIR": str(scene.scratch)}, arguments, told)
+        marked = {**scene.environment, MARK: str(scene.folder), "TMPDIR": str(scene.scratch)}
+        become(marked, arguments, told, places)
     scene.processes.add(process)
     return Fork(process)
 
 
-def become(environment: Mapping[str, str], arguments: Sequence[str], told: int) -> NoReturn:
+def become(
+    environment: Mapping[str, str], arguments: Sequence[str], told: int, places: Mapping[str, str]
+) -> NoReturn:
     """The fork: as if it had been started so, up to an exit by `sys.exit`."""
     code = 1
     try:
@@ -71,8 +77,9 @@ def become(environment: Mapping[str, str], arguments: Sequence[str], told: int) 
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.argv = ["harness", *arguments]
-        from harness.cli import main
+        from harness.cli import COMMANDS, main
 
+        COMMANDS.update(places)
         main()
         code = 0
     except SystemExit as ended:

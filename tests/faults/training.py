@@ -49,7 +49,8 @@ def train(runs: Path, machine: Path, trainer: str) -> None:
         build(store, context, "kept", stages(trainer))
 
 
-COMMANDS["train"] = f"{__name__}:train"
+PLACES = {"train": f"{__name__}:train"}
 
 if __name__ == "__main__":
+    COMMANDS.update(PLACES)
     main()

@@ -22,7 +22,7 @@ from harness.endpoint import Endpoint
 from harness.engines.vllm import vllm
 from harness.errors import ServerError, StageError
 from harness.evaluate import in_order
-from harness.files import write_rows
+from harness.files import write_json, write_rows
 from harness.generate import SILENT
 from harness.harmony import continued
 from harness.hub import Checkpoint, local_checkpoint
@@ -736,6 +736,8 @@ def test_a_real_vllm_server_gives_the_numbers_of_the_forward_pass_and_goes_on_wh
     through = Score(responses=stage, model=model, through="vllm")
     half = dict(list(direct.items())[:20])
     (tmp_path / through.key).mkdir()
+    engine = vllm.fingerprint(machine, tmp_path / model.key / "model")
+    write_json(tmp_path / through.key / SESSION, {**engine, "model": model.key})
     with TokenFile(tmp_path / through.key / NAME) as file:
         for key, known in half.items():
             file.append(key, replace(known, logprobs=known.logprobs - 7))

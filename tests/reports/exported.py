@@ -112,7 +112,9 @@ def lose_an_order(runs: Path, run: str) -> None:
     rows = runs / "stages" / asked / "generations.jsonl"
     first, *rest = rows.read_text().split("\n")
     rows.write_text("\n".join([json.dumps({**json.loads(first), "kept": {}}), *rest]))
-    (rows.parent / "stage.json").write_text("{}")  # as of an earlier version, which told no file's hash
+    manifest = json.loads((rows.parent / "stage.json").read_bytes())
+    earlier = {name: told for name, told in manifest.items() if name not in ("files", "check")}
+    (rows.parent / "stage.json").write_text(json.dumps(earlier))  # of a version that told no file's hash
     rows.with_name(f"{rows.name}.places").unlink()
     (mark / "stage.json").unlink()
     (mark / "grades.jsonl").unlink()

@@ -67,7 +67,7 @@ def start_of(scene: Scene, arguments: list[str], afresh: bool) -> Start:
     """A start of the command: of a Python of its own, or of a fork of this one."""
     if afresh:
         return partial(scene.start, [sys.executable, "-m", training.__name__, *arguments])
-    return partial(forked, scene, arguments)
+    return partial(forked, scene, arguments, places=training.PLACES)
 
 
 def trained(folder: Path) -> Path:
