@@ -9,11 +9,12 @@ STAMP  := $(VENV)/.installed
 demo: setup
 	$(BIN)/harness reproduce dasd-micro
 
+# Two processes, as many tests wait for others (tests/conftest.py). PYTEST="-n 0 -x tests/test_rows.py": in one.
 test: setup lint browser
 	$(BIN)/harness setup transformers
 	$(BIN)/harness setup lighteval
 	$(BIN)/harness setup llamafactory
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n 2 $(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
