@@ -49,7 +49,7 @@ class Fork:
 def forked(
     scene: Scene, arguments: Sequence[str], log: Path, places: Mapping[str, str] = NOTHING_MORE
 ) -> Fork:
-    """`harness ARGUMENTS…` in the scene, without a start of Python. `places` are commands known to it alone."""
+    """`harness ARGUMENTS…` in the scene, without a start of Python. `places` are commands of its own."""
     scene.scratch.mkdir(parents=True, exist_ok=True)
     process = os.fork()
     if not process:
