@@ -33,9 +33,9 @@ from harness.errors import DataError, HarnessError, StageError
 from harness.files import read_json, write_json
 from harness.graders import Graders, LocalGraders
 from harness.hub import Served
-from harness.integrity import IDENTITY as IDENTITY
-from harness.integrity import MANIFEST as MANIFEST
 from harness.integrity import (
+    IDENTITY,
+    MANIFEST,
     Say,
     Wish,
     check_files,

@@ -14,9 +14,10 @@ import msgspec
 
 from harness.discover import suggestion
 from harness.errors import DataError, UsageError
+from harness.integrity import MANIFEST
 from harness.rows import Key, decode, read_rows
 from harness.runs import identity_of
-from harness.store import MANIFEST, RunStore
+from harness.store import RunStore
 from harness.tokens import NAME, TokenIndex
 from harness.types import Generation
 from pipeline.select import Candidate, Sentence, classify

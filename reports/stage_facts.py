@@ -8,10 +8,11 @@ from typing import Any
 
 from harness.cost import Estimator, Kind, Work, drawn
 from harness.evaluate import Ask, Mark
+from harness.integrity import MANIFEST
 from harness.lengths import lengths
 from harness.plan import COMPUTING
 from harness.stage import Stage, ordered
-from harness.store import MANIFEST, RunStore, State, readable
+from harness.store import RunStore, State, readable
 
 READS = ("responses", "data", "drafts", "questions", "asked", "mixed", "off_policy")
 """Fields whose stages hold the rows that a stage works on; models, and what only compares, are others."""

@@ -15,11 +15,12 @@ from harness.evaluate import Ask, Mark
 from harness.files import write_rows
 from harness.hardware import Hardware
 from harness.hub import Checkpoint
+from harness.integrity import MANIFEST
 from harness.machine import Machine, load_machine
 from harness.plan import Entry, Lack, Plan, disk_needed, make_plan, short_of_disk, totals
 from harness.recipe import Recipe, Row
 from harness.stage import Stage
-from harness.store import MANIFEST, RunStore
+from harness.store import RunStore
 from harness.throughput import FILE, Hours, Rate, hours, keep_rates, read_rates
 from harness.types import Sampling
 from pipeline.draft import Draft

@@ -10,7 +10,7 @@ from harness.origin import check_origin, checkpoint_of
 from tests.fakes.engine import running
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-SNAPSHOT = f"/root/.cache/huggingface/hub/models--Qwen--Qwen3-4B/snapshots/{REVISION}"
+SNAPSHOT = f"/cache/hub/models--Qwen--Qwen3-4B/snapshots/{REVISION}"
 
 
 @pytest.fixture(scope="module")

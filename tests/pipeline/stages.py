@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.files import write_json
+from harness.integrity import MANIFEST
 from harness.machine import Machine
 from harness.progress import PlainProgress
 from harness.serve import ServerPool
 from harness.stage import Stage
-from harness.store import MANIFEST, Context, RunStore
+from harness.store import Context, RunStore
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ import pytest
 
 from harness.errors import DataError, UsageError
 from harness.files import write_json, write_rows
+from harness.integrity import MANIFEST
 from harness.stage import Stage
-from harness.store import MANIFEST, RunStore
+from harness.store import RunStore
 from harness.tokens import NAME, TokenFile, tokens
 from pipeline.select import Candidate, Select, split_sentences
 from pipeline.sentences import find_candidate, find_response, find_selection, tell

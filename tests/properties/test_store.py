@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.files import write_whole
+from harness.integrity import MANIFEST
 from harness.machine import Machine
 from harness.progress import PlainProgress
 from harness.rows import RowFile, key_of, keys_of, read_rows
 from harness.serve import ServerPool
 from harness.stage import Stage
-from harness.store import MANIFEST, Context, RunStore, differences
+from harness.store import Context, RunStore, differences
 from harness.types import Generation, Sampling
 from tests.properties.profile import examples
 from tests.properties.test_rows import Append, made

@@ -19,10 +19,11 @@ from harness.endpoint import Endpoint
 from harness.evaluate import Ask, Mark
 from harness.files import write_json
 from harness.hub import Checkpoint, Lock
+from harness.integrity import MANIFEST
 from harness.machine import Machine
 from harness.recipe import evaluation
 from harness.runs import Stored, commands_of, write_recipe
-from harness.store import MANIFEST, RunStore
+from harness.store import RunStore
 from harness.types import Question
 from harness.workplace import harness_version, workplace
 from reports.differences import differences

@@ -16,10 +16,11 @@ from benchmarks.micro import micro_math, micro_science
 from harness.errors import StageError, UsageError
 from harness.files import write_json, write_rows
 from harness.hub import Checkpoint, local_checkpoint
+from harness.integrity import MANIFEST
 from harness.recipe import Recipe, Row
 from harness.rows import read_rows
 from harness.stage import Stage, ordered
-from harness.store import MANIFEST, RunStore
+from harness.store import RunStore
 from harness.types import Generation, Grade, Sampling
 from pipeline.collect import Collect, MicroSource
 from pipeline.filter import Filter, Thresholds

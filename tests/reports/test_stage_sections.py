@@ -12,8 +12,9 @@ from benchmarks.micro import micro_code, micro_math
 from harness.evaluate import Ask, Mark
 from harness.files import write_json, write_rows
 from harness.hub import Checkpoint
+from harness.integrity import MANIFEST
 from harness.stage import Stage
-from harness.store import MANIFEST, RunStore
+from harness.store import RunStore
 from harness.types import Sampling
 from pipeline.collect import Collect, MicroSource
 from pipeline.filter import Filter, Thresholds

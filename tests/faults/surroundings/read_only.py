@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.faults.disks import disk, no_mounts, remount
 from tests.faults.fault import Fault, Outcome
-from tests.faults.filed import check_said, check_whole, evaluate, finished, serving, until_rows
+from tests.faults.filed import Holding, check_said, check_whole, evaluate, finished, serving, until_rows
 from tests.faults.struck import PATIENCE, Ended, Scene, Trouble, said_in
 
 SLOW = ("--delay", "0.05")
@@ -16,29 +16,28 @@ NOT_PERMITTED = ("Operation not permitted", "ake it writable")
 """Whoever tells it says what is to be made writable."""
 
 
+def refused(folder: Path, url: str, expected: Holding) -> Outcome:
+    """The run on a disk that is read-only while it is asked for, and then is not."""
+    runs, scene = folder / "disk" / "runs", Scene(folder=folder)
+    assert remount(folder / "disk", "ro")
+    said = check_said(scene.strike(evaluate(url, runs), None), *READ_ONLY)
+    assert remount(folder / "disk", "rw")
+    scene.run(evaluate(url, runs))
+    check_whole(runs, expected)
+    return Outcome(ending="survived", note=said)
+
+
 def from_the_start(folder: Path, seed: int) -> Outcome:
     with serving() as url, disk(folder / "disk", "64m"):
         _, expected = finished(folder, url)
-        runs, scene = folder / "disk" / "runs", Scene(folder=folder)
-        assert remount(folder / "disk", "ro")
-        said = check_said(scene.strike(evaluate(url, runs), None), *READ_ONLY)
-        assert remount(folder / "disk", "rw")
-        scene.run(evaluate(url, runs))
-        check_whole(runs, expected)
-    return Outcome(ending="survived", note=said)
+        return refused(folder, url, expected)
 
 
 def a_finished_run(folder: Path, seed: int) -> Outcome:
     """Nothing has to be written into its stages; its report and links have."""
     with serving() as url, disk(folder / "disk", "64m"):
         _, expected = finished(folder / "disk", url)
-        runs, scene = folder / "disk" / "runs", Scene(folder=folder)
-        assert remount(folder / "disk", "ro")
-        said = check_said(scene.strike(evaluate(url, runs), None), *READ_ONLY)
-        assert remount(folder / "disk", "rw")
-        scene.run(evaluate(url, runs))
-        check_whole(runs, expected)
-    return Outcome(ending="survived", note=said)
+        return refused(folder, url, expected)
 
 
 def midway(folder: Path, seed: int) -> Outcome:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from benchmarks.micro import micro_math
 from harness.errors import HarnessError
+from harness.integrity import MANIFEST
 from harness.lengths import lengths
 from harness.runs import RECIPE, commands_of, compared_with, evaluations, order_of
 from harness.session import check_session
 from harness.stage import Stage
-from harness.store import LABELS, MANIFEST, RunStore
+from harness.store import LABELS, RunStore
 from reports.view.found import find_evaluations
 from tests.fuzz.folder import folder
 

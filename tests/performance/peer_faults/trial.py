@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ LIMIT = 150.0  # seconds without anything asked or answered, after which a tool 
 STARTS_WITHIN = 600.0  # seconds that a tool has until it first asks, and a server until it answers
 EVERY = 0.05
 QUESTIONS = 30
+PLACES = (str(ROOT), str(Path.home()), tempfile.gettempdir())
+"""Folders of this computer, which no outcome tells."""
 COMPLAINT = re.compile(r"error|warn|fail|exception|null|empty|invalid|retr|cannot|refus", re.IGNORECASE)
 MISSING = re.compile(r"(empty|null|no) (response|content|answer)|failed after|not (scored|graded)", re.I)
 
@@ -221,7 +224,7 @@ def complaints(output: Path, folder: Path, scored: Scored | None) -> list[str]:
 def plain(line: str) -> str:
     """The line without colours, addresses and times, at most 200 characters of it."""
     line = re.sub(r"\x1b\[[0-9;]*m", "", line)
-    line = re.sub(r"\S*(site-packages|/work|/root|/tmp)\S*", "PATH", line)
+    line = re.sub(rf"\S*(site-packages|{'|'.join(map(re.escape, PLACES))})\S*", "PATH", line)
     return re.sub(r"\d+", "N", line).strip()[:200]
 
 
