@@ -24,7 +24,8 @@ from concurrent.futures import TimeoutError as TookTooLong
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal
+from multiprocessing import forkserver
+from typing import Any, Literal
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -165,6 +166,7 @@ class Verifier:
                 ends.append(died.exitcode)
             except BrokenProcessPool:
                 broken += 1
+            remove_dead_sockets()
         if len(ends) == TRIES and all(end in CRASHES for end in ends):
             return Verification(False, "math-verify crashed")
         return Verification(None, "the grading process died")
@@ -197,6 +199,16 @@ def keep_sockets_in_scratch() -> None:
     folder = scratch()
     if len(os.fsencode(folder)) + len("/listener-01234567") < SOCKET_PATH:
         multiprocessing.current_process()._config.setdefault("tempdir", str(folder))  # type: ignore[attr-defined]
+
+
+def remove_dead_sockets() -> None:
+    """Python leaves the socket of a fork server that was killed where it starts another one. Its lock is held:
+    the address of one that is being started is not told yet."""
+    server: Any = forkserver._forkserver
+    with server._lock:
+        for socket in scratch().glob("listener-*") if server._forkserver_address else ():
+            if str(socket) != server._forkserver_address:
+                socket.unlink(missing_ok=True)
 
 
 def prepare_worker() -> None:

@@ -17,6 +17,7 @@ from harness.grading.answers import (
     strict_verdict,
 )
 from harness.grading.integers import integer_in
+from harness.scratch import scratch
 from harness.types import FinishReason, Generation, Question
 from tests.benchmarks.responses import response
 from tests.grading import agreement
@@ -149,6 +150,28 @@ def test_box_that_computes_for_ever_ends_with_a_killed_worker_and_the_pool_survi
     assert strict_verdict("33", tower, pool) == Verification(False, "time limit")
     assert strict_verdict("33", r"\dfrac{66}{2}", pool).correct is True
     pool.close()
+
+
+def tell_fork_server(file: str) -> bool:
+    Path(file).write_text(str(os.getppid()))
+    return True
+
+
+def test_a_fork_server_that_is_killed_leaves_no_socket_for_as_long_as_this_process_lives(
+    tmp_path: Path,
+) -> None:
+    pool, told = Verifier(workers=1), tmp_path / "fork-server"
+    try:
+        for _ in range(4):
+            assert pool.outcome(tell_fork_server, (str(told),)) == Verification(True)
+            server = int(told.read_text())
+            assert pool.outcome(tell_process, (str(told),)) == Verification(True)
+            os.kill(server, signal.SIGKILL)
+            os.kill(int(told.read_text()), signal.SIGKILL)
+            assert pool.verify("3", "\\boxed{3}") == Verification(True)
+        assert len(list(scratch().glob("listener-*"))) <= 2
+    finally:
+        pool.close()
 
 
 def die(number: int) -> None:
