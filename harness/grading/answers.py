@@ -202,8 +202,8 @@ def keep_sockets_in_scratch() -> None:
 
 
 def remove_dead_sockets() -> None:
-    """Python leaves the socket of a fork server that was killed where it starts another one. Its lock is held:
-    the address of one that is being started is not told yet."""
+    """Python leaves the socket of a fork server that was killed where it starts another one. Its lock is
+    held, as the address of one that is being started is not told yet."""
     server: Any = forkserver._forkserver
     with server._lock:
         for socket in scratch().glob("listener-*") if server._forkserver_address else ():
