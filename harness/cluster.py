@@ -278,6 +278,9 @@ class Replicas:
         """Whether any replica still answers."""
         return any(seat.alive for seat in self.seats)
 
+    def well(self) -> bool:
+        return self.alive()
+
     def ready(self) -> Endpoint:
         """Waits until every replica answers; those whose node is lost meanwhile are left out.
 

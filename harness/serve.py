@@ -128,6 +128,11 @@ class Server:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def well(self) -> bool:
+        """Whether it says that it is: where the server was killed, its supervisor lives on until all that the
+        server started has ended."""
+        return self.alive() and answers(self.endpoint().health_url)
+
     def check(self) -> None:
         """Raises ServerError, with the end of its log, where the process has ended."""
         if not self.alive():
@@ -239,6 +244,8 @@ class Started(Protocol):
 
     def alive(self) -> bool: ...
 
+    def well(self) -> bool: ...
+
     def ready(self) -> Endpoint: ...
 
     def warm(self) -> Endpoint: ...
@@ -296,7 +303,7 @@ class ServerPool:
         if isinstance(engine, Remote):
             return remote_endpoint(engine, served_as, sampling, self.machine)
         service = service_of(engine, model, served_as, sampling)
-        if self.current is not None and self.serves(service):
+        if self.current is not None and self.serves(service) and self.current.well():
             return self.current.warm()
         old, self.current = self.current, None
         if old is not None:

@@ -188,6 +188,21 @@ def test_a_server_that_died_while_idle_is_started_again(
     assert pool.started == 2
 
 
+def test_a_server_that_was_killed_is_started_again_while_its_children_are_still_being_ended(
+    pool: ServerPool, model: Path, tmp_path: Path
+) -> None:
+    """Its supervisor gives a child that ignores SIGTERM five seconds."""
+    engine = FakeEngine(switches=("--pids", str(tmp_path / "pids"), "--child"))
+    pool.acquire(engine, model, "m", WARM, tmp_path / "s.log")
+    server, child = written_pids(tmp_path / "pids")
+    os.kill(server, signal.SIGKILL)
+    assert gone([server])
+    assert alive(child)
+    pool.acquire(engine, model, "m", WARM, tmp_path / "s.log").check()
+    assert pool.started == 2
+    assert not alive(child)
+
+
 def test_fetching_ahead_returns_at_once_and_is_what_acquire_takes(
     pool: ServerPool, model: Path, tmp_path: Path
 ) -> None:
